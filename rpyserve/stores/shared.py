@@ -631,18 +631,16 @@ class SharedPersistence(Persistence):
         """Have the registry inside of a block. See `Site.registry_lease`."""
         registry = self._registry.holder
         request = _answered.get()
-        if (
-            request is not None
-            and request._use is not None
-            and self._registry in (request._use.records)
-        ):
+        use = None if request is None else request._use
+        if use is not None and self._registry in use.records:
             yield registry
             return
-        record = await self._acquire_registry()
+        with self._refusing():
+            record = await self._acquire_registry()
         try:
             yield registry
         finally:
-            with self._in_time():
+            with self._refusing(), self._in_time():
                 await self._release(record, accessed=True)
 
     def fetch_registry(self) -> None:

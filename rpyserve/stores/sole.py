@@ -140,7 +140,8 @@ class SolePersistence(Persistence):
         try:
             yield self._registry.holder
         finally:
-            self._put_registry()
+            with self._refusing():
+                self._put_registry()
 
     def fetch_registry(self) -> None:
         """Have the registry here, as it is asked for just now.

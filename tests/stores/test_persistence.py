@@ -1116,3 +1116,25 @@ async def test_what_cannot_be_stored_of_a_stream_is_told(
         assert [text for text in caplog.messages if "session['job'] cannot be kept" in text]
         two.root = Site(counter).root
         assert (await like(visitor, two).get("/")).text == "2"
+
+
+async def test_a_block_around_the_registry_refuses_as_documented(
+    path: Path, autojump_clock: Any
+) -> None:
+    def fail(name: str) -> None:
+        raise Unavailable("The store is away")
+
+    async with running_site(board, path) as site:
+        with pytest.raises(HTTPError) as refused:
+            async with site.registry_lease() as registry:
+                registry["n"] = 1
+                failing(site.persistence.store)(True)  # type: ignore
+        failing(site.persistence.store)(False)  # type: ignore
+        assert refused.value.status == 503
+    async with workers(board, 1) as (records, one):
+        records.before = fail
+        with pytest.raises(HTTPError) as refused:
+            async with one.registry_lease():
+                pass
+        records.before = lambda name: None
+        assert refused.value.status == 503
