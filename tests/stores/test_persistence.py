@@ -366,6 +366,29 @@ async def test_a_logout_that_cannot_be_stored_is_no_200(path: Path, autojump_clo
         assert await killed_copy(path, counter, visitor) == ["1", "2"]
 
 
+async def test_an_end_that_cannot_be_stored_holds_up_no_other_page(
+    path: Path, autojump_clock: Any
+) -> None:
+    def page(request: Request) -> str:
+        if request.path == "/end":
+            for session in list(request.site.sessions):  # type: ignore[attr-defined]
+                session.expire()
+            return "ended"
+        return reader(request) if request.path == "/read" else "page"
+
+    async with running_site(page, path) as site:
+        one, two = Visitor(site), Visitor(site)
+        await one.get("/read")
+        fail = failing(site.persistence.store)  # type: ignore
+        fail(True)
+        assert (await two.get("/end")).status == 503
+        assert (await two.get("/")).text == "page"
+        fail(False)
+        assert (await two.get("/")).text == "page"
+        await trio.sleep(1)
+        assert await killed_copy(path, counter, one) == ["1", "2"]
+
+
 async def test_a_session_and_the_registry_are_stored_both_or_none(
     path: Path, autojump_clock: Any
 ) -> None:
