@@ -396,14 +396,8 @@ class RedisStore:
 
     # Calls
 
-    async def _run(self, script: Script, place: Place, *words: Word) -> Any:
-        client, record, deadlines = place.client, place.record, place.deadlines
-        try:
-            return await client.call("EVALSHA", script.sha, 2, record, deadlines, *words)
-        except RedisError as exc:
-            if exc.code != "NOSCRIPT":
-                raise
-        return await client.call("EVAL", script.text, 2, record, deadlines, *words)
+    def _run(self, script: Script, place: Place, *words: Word) -> Awaitable[Any]:
+        return _evaluate(place.client, script, (place.record, place.deadlines), *words)
 
     async def _with_each(self, function: Callable[[RedisClient], Awaitable[object]]) -> None:
         """Call *function* for each server. One that cannot be reached does not hold up others.
