@@ -122,7 +122,6 @@ class SharedStore:
 
     name = "the shared store"
     is_shared = True
-    worker = b"worker"
 
     def __init__(self, records: SharedRecords) -> None:
         self.records = records
