@@ -74,10 +74,9 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatistics:
-    """How many sessions a store keeps, and how many bytes their records have (None: unknown)."""
+    """How many sessions a store keeps."""
 
     live: int
-    size: int | None = None
 
 
 class Store(Protocol):
