@@ -42,6 +42,18 @@ def reader(request: Request) -> str:
     return str(request.getSession().get("n", 0))
 
 
+def or_logout(page: Callable[[Request], str]) -> Callable[[Request], str]:
+    """What answers by *page*, and at ``/logout`` ends the session."""
+
+    def answer(request: Request) -> str:
+        if request.path == "/logout":
+            request.getSession().expire()
+            return "Bye"
+        return page(request)
+
+    return answer
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "sessions.db"
@@ -267,13 +279,7 @@ async def test_visits_keep_one_alive_that_the_file_knows_of_late(
 
 
 async def test_one_that_a_script_ends_stays_ended(path: Path, autojump_clock: Any) -> None:
-    def page(request: Request) -> str:
-        if request.path == "/logout":
-            request.getSession().expire()
-            return "Bye"
-        return noting(request)
-
-    async with running_site(page, path) as site:
+    async with running_site(or_logout(noting), path) as site:
         visitor = Visitor(site)
         await visitor.get("/a")
         await visitor.get("/logout")
@@ -348,13 +354,7 @@ async def test_what_could_not_be_stored_is_stored_later(path: Path, autojump_clo
 
 
 async def test_a_logout_that_cannot_be_stored_is_no_200(path: Path, autojump_clock: Any) -> None:
-    def page(request: Request) -> str:
-        if request.path == "/logout":
-            request.getSession().expire()
-            return "Bye"
-        return counter(request)
-
-    async with running_site(page, path) as site:
+    async with running_site(or_logout(counter), path) as site:
         visitor = Visitor(site)
         await visitor.get("/")
         fail = failing(site.persistence.store)  # type: ignore
@@ -782,13 +782,7 @@ async def test_a_new_id_in_one_worker_holds_in_all(autojump_clock: Any) -> None:
 
 
 async def test_an_end_in_one_worker_holds_in_all(autojump_clock: Any) -> None:
-    def page(request: Request) -> str:
-        if request.path == "/logout":
-            request.getSession().expire()
-            return "Bye"
-        return noting(request)
-
-    async with workers(page, 2) as (_, one, two):
+    async with workers(or_logout(noting), 2) as (_, one, two):
         visitor = Visitor(one)
         await visitor.get("/a")
         old = dict(visitor.cookies)
