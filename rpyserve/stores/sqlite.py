@@ -492,6 +492,8 @@ class SQLiteStore:
             count = self._live
         except Damaged:
             count = 0
+        if self._file is not None:
+            self._file.close()  # Windows removes no file that is open; the lock is still ours
         self._remove_files()
         self.close()
         return count
