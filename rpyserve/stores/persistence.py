@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from types import CodeType
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -134,18 +135,23 @@ class Use:
 
 def _uses_of(resource: Resource) -> frozenset[str]:
     if isinstance(resource, FunctionResource):
-        return _uses_of_code(resource.function) | {"session"}
+        return _uses_of_code(_code_of(resource.function)) | {"session"}
     kind: Any = type(resource.wrapped if isinstance(resource, ForeignResource) else resource)
     return _uses_of_code(kind) | {"session"}
 
 
+def _code_of(function: Any) -> CodeType | None:
+    code: CodeType | None = getattr(without_partials(function), "__code__", None)
+    return code
+
+
 @lru_cache(maxsize=1000)
-def _uses_of_code(definition: Any) -> frozenset[str]:
-    """What a function, or the methods of a class, may use."""
-    classes = definition.__mro__ if isinstance(definition, type) else ()
-    functions = [each for cls in classes for each in vars(cls).values()] or [definition]
-    codes = [getattr(without_partials(each), "__code__", None) for each in functions]
-    return frozenset().union(*(uses_of(code) for code in codes if code is not None))
+def _uses_of_code(definition: type | CodeType | None) -> frozenset[str]:
+    """What the code of a function, or of the methods of a class, may use."""
+    codes = [definition]
+    if isinstance(definition, type):
+        codes = [_code_of(each) for cls in definition.__mro__ for each in vars(cls).values()]
+    return frozenset().union(*(uses_of(code) for code in codes if isinstance(code, CodeType)))
 
 
 class Persistence(ABC):

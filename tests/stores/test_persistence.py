@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -23,6 +25,7 @@ from rpyserve import (
     WebSocket,
     WebSocketResource,
 )
+from rpyserve.resources.resource import as_resource
 from rpyserve.stores.codec import key_of
 from rpyserve.stores.sqlite import SQLiteStore
 from rpyserve.stores.store import REGISTRY, Ending, Unavailable
@@ -147,6 +150,24 @@ async def test_a_page_without_a_session_costs_nothing(path: Path, autojump_clock
         site.persistence.store._file.set_trace_callback(statements.append)  # type: ignore
         await visitor.get("/")
         assert statements == []
+
+
+async def test_a_function_for_one_request_goes_with_it(path: Path, autojump_clock: Any) -> None:
+    made: list[weakref.ref[Any]] = []
+
+    class Pages(Resource):
+        def getChild(self, path: str, request: Request) -> Resource:
+            def page(request: Request) -> str:
+                return counter(request)
+
+            made.append(weakref.ref(page))
+            return as_resource(page)
+
+    async with running_site(Pages(), path) as site:
+        site.root.isLeaf = False
+        assert (await Visitor(site).get("/a")).text == "1"
+        gc.collect()
+        assert [function() for function in made] == [None]
 
 
 async def test_an_unknown_cookie_gets_a_session_of_its_own(path: Path, autojump_clock: Any) -> None:
