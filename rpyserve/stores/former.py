@@ -22,7 +22,7 @@ import importlib
 import logging
 import pickle
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from types import FunctionType, GenericAlias
@@ -316,7 +316,8 @@ def _plain(qualified_name: str, facts: Facts) -> type:
         getter = functools.partial(_compute, name, source)
         namespace[name] = functools.cached_property(getter) if is_cached else property(getter)
     if facts.fields is not None:
-        namespace |= _WITH_FIELDS[facts.how == How.STRUCT](facts.fields)
+        is_struct = facts.how == How.STRUCT
+        namespace |= _struct_fields(facts.fields) if is_struct else _tuple_fields(facts.fields)
     if facts.how == How.SET_STATE:
         namespace |= {
             "__new__": _new_present,
@@ -359,21 +360,15 @@ def _compute(name: str, source: str, thing: Any) -> Any:
     return next(reversed(namespace.values()))(thing)
 
 
-def _with_tuple_fields(fields: tuple[str, ...]) -> dict[str, Any]:
+def _tuple_fields(fields: tuple[str, ...]) -> dict[str, Any]:
     def __new__(cls: Any, *values: Any) -> Any:
         return tuple.__new__(cls, values)
 
     return {"_fields": fields, "__new__": __new__, "__getnewargs__": tuple}
 
 
-def _with_struct_fields(fields: tuple[str, ...]) -> dict[str, Any]:
+def _struct_fields(fields: tuple[str, ...]) -> dict[str, Any]:
     return {"__struct_fields__": fields}
-
-
-_WITH_FIELDS: Final[dict[bool, Callable[[tuple[str, ...]], dict[str, Any]]]] = {
-    False: _with_tuple_fields,
-    True: _with_struct_fields,
-}
 
 
 # An object with a ``__setstate__`` of its own is made as one of the present class at once. Where

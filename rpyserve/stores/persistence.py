@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from types import CodeType
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -32,7 +33,7 @@ from rpyserve.scripts.execution import without_partials
 from rpyserve.scripts.source import uses_of
 from rpyserve.sessions.session import Registry, Session, SessionEnd, deadline_of
 from rpyserve.stores.absent_registry import make_absent, make_present
-from rpyserve.stores.codec import Codec, Dumped, key_of
+from rpyserve.stores.codec import Codec, Dumped, Unkeepable, key_of
 from rpyserve.stores.store import REGISTRY, Ending, Store, StoreError, Taken, Unavailable
 from rpyserve.util.throttle import ThrottledLogger
 
@@ -134,18 +135,23 @@ class Use:
 
 def _uses_of(resource: Resource) -> frozenset[str]:
     if isinstance(resource, FunctionResource):
-        return _uses_of_code(resource.function) | {"session"}
+        return _uses_of_code(_code_of(resource.function)) | {"session"}
     kind: Any = type(resource.wrapped if isinstance(resource, ForeignResource) else resource)
     return _uses_of_code(kind) | {"session"}
 
 
+def _code_of(function: Any) -> CodeType | None:
+    code: CodeType | None = getattr(without_partials(function), "__code__", None)
+    return code
+
+
 @lru_cache(maxsize=1000)
-def _uses_of_code(definition: Any) -> frozenset[str]:
-    """What a function, or the methods of a class, may use."""
-    classes = definition.__mro__ if isinstance(definition, type) else ()
-    functions = [each for cls in classes for each in vars(cls).values()] or [definition]
-    codes = [getattr(without_partials(each), "__code__", None) for each in functions]
-    return frozenset().union(*(uses_of(code) for code in codes if code is not None))
+def _uses_of_code(definition: type | CodeType | None) -> frozenset[str]:
+    """What the code of a function, or of the methods of a class, may use."""
+    codes = [definition]
+    if isinstance(definition, type):
+        codes = [_code_of(each) for cls in definition.__mro__ for each in vars(cls).values()]
+    return frozenset().union(*(uses_of(code) for code in codes if isinstance(code, CodeType)))
 
 
 class Persistence(ABC):
@@ -243,10 +249,10 @@ class Persistence(ABC):
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
-        """While inside, what a store cannot do is told on the console, not raised."""
+        """While inside, what cannot be stored is told on the console, not raised."""
         try:
             yield
-        except StoreError as exc:
+        except (StoreError, Unkeepable) as exc:
             self._failures.warn("%s", exc, key=str(exc))
 
     @contextmanager
@@ -286,10 +292,13 @@ class Persistence(ABC):
         except BaseException:
             request.on_close(partial(self._closed, request))
             raise
-        request._use = None
-        if page is not None and isinstance(response.body, FileBody):
+        if page is None:
+            request._use = None
+            return response
+        request.on_close(partial(self._closed, request))  # it may still have something
+        if isinstance(response.body, FileBody):
             response.body.close()
-        return page or response
+        return page
 
     def _make_use(self, request: Request) -> Any:
         return Use(request)

@@ -184,8 +184,7 @@ class RedisStore:
     async def write(self, taken: Taken, blob: bytes, lives: float) -> Taken:
         place = self._place(taken.key)
         words = (taken.token, self._lease, _lives(lives), place.member, blob)
-        if not await self._run(self._scripts.write, place, *words):
-            raise LeaseLost(_LOST)
+        await self._run_leased(self._scripts.write, place, *words)
         return Taken(taken.key, taken.token, blob)
 
     async def give(
@@ -194,16 +193,16 @@ class RedisStore:
         place = self._place(taken.key)
         words = (taken.token, self._lease, _lives(lives), place.member, int(listens))
         changed = () if blob is None else (blob,)
-        await self._give_up(self._scripts.give, place, *words, *changed)
+        await self._run_leased(self._scripts.give, place, *words, *changed)
 
     async def end(self, taken: Taken) -> Collection[bytes]:
         place = self._place(taken.key)
-        listeners = await self._give_up(self._scripts.end, place, taken.token, place.member)
+        listeners = await self._run_leased(self._scripts.end, place, taken.token, place.member)
         self._live -= 1
         return _ids(listeners)
 
-    async def _give_up(self, script: Script, place: Place, token: bytes, *words: Word) -> Any:
-        """Run a script after which the lease is over. It is over as well if that fails."""
+    async def _run_leased(self, script: Script, place: Place, token: bytes, *words: Word) -> Any:
+        """Run a script that needs the lease of *token*. If it fails, the lease is given up."""
         try:
             done = await self._run(script, place, token, *words)
         except (Unavailable, trio.Cancelled):
@@ -397,14 +396,8 @@ class RedisStore:
 
     # Calls
 
-    async def _run(self, script: Script, place: Place, *words: Word) -> Any:
-        client, record, deadlines = place.client, place.record, place.deadlines
-        try:
-            return await client.call("EVALSHA", script.sha, 2, record, deadlines, *words)
-        except RedisError as exc:
-            if exc.code != "NOSCRIPT":
-                raise
-        return await client.call("EVAL", script.text, 2, record, deadlines, *words)
+    def _run(self, script: Script, place: Place, *words: Word) -> Awaitable[Any]:
+        return _evaluate(place.client, script, (place.record, place.deadlines), *words)
 
     async def _with_each(self, function: Callable[[RedisClient], Awaitable[object]]) -> None:
         """Call *function* for each server. One that cannot be reached does not hold up others.

@@ -58,7 +58,7 @@ class Heartbeat:
         while not self._stopped.is_set():
             with (
                 contextlib.suppress(OSError, hiredis.HiredisError),
-                connected(self._address) as (call),
+                connected(self._address) as call,
             ):
                 self._beat(call)
             self._stopped.wait(BEAT)

@@ -283,7 +283,7 @@ return claimed
 """
 )
 
-# Returns when the first session is due, in milliseconds; then, when it is told to, claims that.
+# Finds the session that is due first: *first* is its bucket and member, *score* its deadline.
 _FIRST: Final = """
 local first, score
 for number = 0, 255 do

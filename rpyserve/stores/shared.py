@@ -391,6 +391,10 @@ class SharedPersistence(Persistence):
             await record.turn.acquire()
         except BaseException:
             record.users -= 1
+            if record.is_held and not record.users:  # the one before has left it for this one
+                record.turn.acquire_nowait()
+                record.users += 1
+                self._site.start_task(partial(self._release_or_tell, record))
             self._forget_unused(record)
             raise
 
@@ -405,12 +409,15 @@ class SharedPersistence(Persistence):
         try:
             if record.is_held:
                 await self._put(record, give=give, accessed=accessed)
+                if record.is_held and not give and record.users == 1:  # who waited has left
+                    give = True
+                    await self._put(record, give=True, accessed=accessed)
                 record.is_held = record.is_held and not give
         except BaseException as exc:
-            if record.is_held and record.taken is not None and not isinstance(exc, StoreError):
+            is_held, record.is_held = record.is_held, False
+            if is_held and record.taken is not None and not isinstance(exc, StoreError):
                 # It holds what cannot be stored: what was stored remains.
                 await self.store.give(record.taken, None, None)
-            record.is_held = False
             raise
         finally:
             self._leave(record)
@@ -624,18 +631,16 @@ class SharedPersistence(Persistence):
         """Have the registry inside of a block. See `Site.registry_lease`."""
         registry = self._registry.holder
         request = _answered.get()
-        if (
-            request is not None
-            and request._use is not None
-            and self._registry in (request._use.records)
-        ):
+        use = None if request is None else request._use
+        if use is not None and self._registry in use.records:
             yield registry
             return
-        record = await self._acquire_registry()
+        with self._refusing():
+            record = await self._acquire_registry()
         try:
             yield registry
         finally:
-            with self._in_time():
+            with self._refusing(), self._in_time():
                 await self._release(record, accessed=True)
 
     def fetch_registry(self) -> None:

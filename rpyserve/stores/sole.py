@@ -23,6 +23,19 @@ from rpyserve.stores.store import REGISTRY, Ending, SoleStore, Taken, Unavailabl
 T = TypeVar("T")
 
 
+class SoleUse(Use):
+    """What one request has of a store that is for this process alone. See `Use`.
+
+    Args:
+        request: the request.
+        ends: how many sessions had ended when it came.
+    """
+
+    def __init__(self, request: Request, ends: int) -> None:
+        super().__init__(request)
+        self.ends = ends
+
+
 class SolePersistence(Persistence):
     """Keeps sessions in a store that is for this process alone. See `Persistence`."""
 
@@ -34,6 +47,7 @@ class SolePersistence(Persistence):
         self._streaming: dict[Use, Request] = {}
         # What has changed and could not be written, by its id.
         self._unwritten: dict[int, Any] = {}
+        self._end_count = 0
         self._sessions.on_end = self._note_end
 
     # The whole life
@@ -65,8 +79,15 @@ class SolePersistence(Persistence):
 
     # One request
 
-    def _is_settled(self, request: Request, use: Use) -> bool:
-        return request._session is None and not _uses_registry(use) and not self._ends
+    def _make_use(self, request: Request) -> SoleUse:
+        return SoleUse(request, self._end_count)
+
+    def _is_settled(self, request: Request, use: SoleUse) -> bool:
+        return request._session is None and not _uses_registry(use) and not self._may_owe(use)
+
+    def _may_owe(self, use: SoleUse) -> bool:
+        """Whether the store may not know yet of a session that the request has ended."""
+        return bool(self._ends) and use.ends != self._end_count
 
     async def _settle(self, request: Request, streams: bool = False) -> None:
         use = request._use
@@ -75,7 +96,7 @@ class SolePersistence(Persistence):
             self._streaming[use] = request
         self._put_used(request, use)
 
-    def _put_used(self, request: Request, use: Use) -> None:
+    def _put_used(self, request: Request, use: SoleUse) -> None:
         """Store what *request* may have changed."""
         if self._ends:
             self._catch_up_now()
@@ -140,7 +161,8 @@ class SolePersistence(Persistence):
         try:
             yield self._registry.holder
         finally:
-            self._put_registry()
+            with self._refusing():
+                self._put_registry()
 
     def fetch_registry(self) -> None:
         """Have the registry here, as it is asked for just now.
@@ -214,6 +236,7 @@ class SolePersistence(Persistence):
         if self._records.get(record.key) is not record:
             return  # that is done
         del self._records[record.key]
+        self._end_count += 1
         self._ends[record.key] = record
         at_once(self.store.end(record.taken))
         del self._ends[record.key]

@@ -80,6 +80,10 @@ _CACHE_TAG: Final = (
 )
 
 
+class Damaged(StoreError):
+    """A file is a database that SQLite cannot read any more."""
+
+
 class SQLiteStore:
     """Records in the SQLite file at *path*.
 
@@ -150,7 +154,8 @@ class SQLiteStore:
             self._check(self._file)
         except (OSError, sqlite3.Error) as exc:
             self.close()
-            raise StoreError(self._why(exc)) from exc
+            kind = Damaged if _has_code(exc, sqlite3.SQLITE_CORRUPT) else StoreError
+            raise kind(self._why(exc)) from exc
         except StoreError:
             self.close()
             raise
@@ -183,7 +188,7 @@ class SQLiteStore:
             lock.execute("commit")
             lock.execute("begin immediate")
         except sqlite3.OperationalError as exc:
-            owner = self._owner(lock) if _is_busy(exc) else None
+            owner = self._owner(lock) if _has_code(exc, sqlite3.SQLITE_BUSY) else None
             lock.close()
             if owner is None:
                 raise
@@ -225,7 +230,7 @@ class SQLiteStore:
             )
         [found] = file.execute("pragma quick_check(1)").fetchone()
         if found != "ok":
-            raise StoreError(f"{self.name} is damaged: {found.splitlines()[-1]}. {_WAY_OUT}")
+            raise Damaged(f"{self.name} is damaged: {found.splitlines()[-1]}. {_WAY_OUT}")
 
     def _read_counts(self, file: sqlite3.Connection) -> None:
         rows = file.execute("select key, data from records where claimed").fetchall()
@@ -479,16 +484,16 @@ class SQLiteStore:
         return False
 
     async def clear(self) -> int:
-        """See `Store.clear`. A damaged file goes as well, but none of another program."""
+        """See `Store.clear`. A damaged file goes as well, but no other that is not ours."""
         if self._identity_now() is None:
             return 0
         try:
             self.open()
             count = self._live
-        except StoreError as exc:
-            if not isinstance(exc.__cause__, sqlite3.DatabaseError) and "damaged" not in str(exc):
-                raise
+        except Damaged:
             count = 0
+        if self._file is not None:
+            self._file.close()  # Windows removes no file that is open; the lock is still ours
         self._remove_files()
         self.close()
         return count
@@ -519,8 +524,9 @@ _REASONS: Final = {
 }
 
 
-def _is_busy(exc: sqlite3.OperationalError) -> bool:
-    return exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+def _has_code(exc: Exception, code: int) -> bool:
+    """Whether *exc* is an error of SQLite with that primary result code."""
+    return getattr(exc, "sqlite_errorcode", 0) & 0xFF == code
 
 
 def _make_directory(directory: Path) -> None:

@@ -74,10 +74,9 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatistics:
-    """How many sessions a store keeps, and how many bytes their records have (None: unknown)."""
+    """How many sessions a store keeps."""
 
     live: int
-    size: int | None = None
 
 
 class Store(Protocol):
@@ -132,7 +131,7 @@ class Store(Protocol):
         """Make the record of a new session, and take it."""
 
     async def write(self, taken: Taken, blob: bytes, lives: float) -> Taken:
-        """Store *blob* in place of what is there, and keep the lease.
+        """Store *blob* in place of what is there, and keep the lease, unless that fails.
 
         Raises:
             LeaseLost: somebody else has it.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -23,6 +25,7 @@ from rpyserve import (
     WebSocket,
     WebSocketResource,
 )
+from rpyserve.resources.resource import as_resource
 from rpyserve.stores.codec import key_of
 from rpyserve.stores.sqlite import SQLiteStore
 from rpyserve.stores.store import REGISTRY, Ending, Unavailable
@@ -40,6 +43,18 @@ def counter(request: Request) -> str:
 
 def reader(request: Request) -> str:
     return str(request.getSession().get("n", 0))
+
+
+def or_logout(page: Callable[[Request], str]) -> Callable[[Request], str]:
+    """What answers by *page*, and at ``/logout`` ends the session."""
+
+    def answer(request: Request) -> str:
+        if request.path == "/logout":
+            request.getSession().expire()
+            return "Bye"
+        return page(request)
+
+    return answer
 
 
 @pytest.fixture
@@ -135,6 +150,24 @@ async def test_a_page_without_a_session_costs_nothing(path: Path, autojump_clock
         site.persistence.store._file.set_trace_callback(statements.append)  # type: ignore
         await visitor.get("/")
         assert statements == []
+
+
+async def test_a_function_for_one_request_goes_with_it(path: Path, autojump_clock: Any) -> None:
+    made: list[weakref.ref[Any]] = []
+
+    class Pages(Resource):
+        def getChild(self, path: str, request: Request) -> Resource:
+            def page(request: Request) -> str:
+                return counter(request)
+
+            made.append(weakref.ref(page))
+            return as_resource(page)
+
+    async with running_site(Pages(), path) as site:
+        site.root.isLeaf = False
+        assert (await Visitor(site).get("/a")).text == "1"
+        gc.collect()
+        assert [function() for function in made] == [None]
 
 
 async def test_an_unknown_cookie_gets_a_session_of_its_own(path: Path, autojump_clock: Any) -> None:
@@ -267,13 +300,7 @@ async def test_visits_keep_one_alive_that_the_file_knows_of_late(
 
 
 async def test_one_that_a_script_ends_stays_ended(path: Path, autojump_clock: Any) -> None:
-    def page(request: Request) -> str:
-        if request.path == "/logout":
-            request.getSession().expire()
-            return "Bye"
-        return noting(request)
-
-    async with running_site(page, path) as site:
+    async with running_site(or_logout(noting), path) as site:
         visitor = Visitor(site)
         await visitor.get("/a")
         await visitor.get("/logout")
@@ -348,13 +375,7 @@ async def test_what_could_not_be_stored_is_stored_later(path: Path, autojump_clo
 
 
 async def test_a_logout_that_cannot_be_stored_is_no_200(path: Path, autojump_clock: Any) -> None:
-    def page(request: Request) -> str:
-        if request.path == "/logout":
-            request.getSession().expire()
-            return "Bye"
-        return counter(request)
-
-    async with running_site(page, path) as site:
+    async with running_site(or_logout(counter), path) as site:
         visitor = Visitor(site)
         await visitor.get("/")
         fail = failing(site.persistence.store)  # type: ignore
@@ -364,6 +385,29 @@ async def test_a_logout_that_cannot_be_stored_is_no_200(path: Path, autojump_clo
         fail(False)
         await trio.sleep(1)
         assert await killed_copy(path, counter, visitor) == ["1", "2"]
+
+
+async def test_an_end_that_cannot_be_stored_holds_up_no_other_page(
+    path: Path, autojump_clock: Any
+) -> None:
+    def page(request: Request) -> str:
+        if request.path == "/end":
+            for session in list(request.site.sessions):  # type: ignore[attr-defined]
+                session.expire()
+            return "ended"
+        return reader(request) if request.path == "/read" else "page"
+
+    async with running_site(page, path) as site:
+        one, two = Visitor(site), Visitor(site)
+        await one.get("/read")
+        fail = failing(site.persistence.store)  # type: ignore
+        fail(True)
+        assert (await two.get("/end")).status == 503
+        assert (await two.get("/")).text == "page"
+        fail(False)
+        assert (await two.get("/")).text == "page"
+        await trio.sleep(1)
+        assert await killed_copy(path, counter, one) == ["1", "2"]
 
 
 async def test_a_session_and_the_registry_are_stored_both_or_none(
@@ -759,13 +803,7 @@ async def test_a_new_id_in_one_worker_holds_in_all(autojump_clock: Any) -> None:
 
 
 async def test_an_end_in_one_worker_holds_in_all(autojump_clock: Any) -> None:
-    def page(request: Request) -> str:
-        if request.path == "/logout":
-            request.getSession().expire()
-            return "Bye"
-        return noting(request)
-
-    async with workers(page, 2) as (_, one, two):
+    async with workers(or_logout(noting), 2) as (_, one, two):
         visitor = Visitor(one)
         await visitor.get("/a")
         old = dict(visitor.cookies)
@@ -1040,3 +1078,101 @@ async def test_a_task_must_ask_for_the_registry(autojump_clock: Any) -> None:
         await Visitor(two).get("/add")
         with pytest.raises(RuntimeError, match=r"site\.registry_lease"):
             one.registry["notes"]
+
+
+async def test_a_new_session_that_cannot_be_stored_holds_up_nobody_at_the_registry(
+    autojump_clock: Any,
+) -> None:
+    def page(request: Request) -> str:
+        if request.path == "/bad":
+            request.getSession()["job"] = lambda: None
+        return str(request.site.registry.setdefault("n", 1))  # type: ignore[attr-defined]
+
+    async with workers(page, 2) as (_, one, two):
+        assert (await Visitor(one).get("/bad")).status == 500
+        with trio.fail_after(1):
+            assert (await Visitor(one).get("/add")).status == 200
+            assert (await Visitor(two).get("/add")).status == 200
+
+
+async def test_who_leaves_while_the_one_before_writes_keeps_nothing(autojump_clock: Any) -> None:
+    leaving = trio.CancelScope()
+
+    def leave(name: str) -> None:
+        if name == "write":
+            leaving.cancel()
+
+    async with workers(slow_counter, 2) as (records, one, two), trio.open_nursery() as nursery:
+        visitor = Visitor(one)
+        await visitor.get("/")
+        records.before = leave
+        nursery.start_soon(like(visitor, one).get, "/")
+        await trio.sleep(0.01)
+        with leaving:
+            await like(visitor, one).get("/")
+        await trio.sleep(0.1)
+        assert records.calls["write"] == 1 and not records.owners
+        with trio.fail_after(1):
+            assert (await like(visitor, two).get("/")).text == "3"
+
+
+async def test_what_cannot_be_stored_of_one_who_has_left_is_told(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def page(request: Request) -> str:
+        if request.path == "/bad":
+            request.getSession()["job"] = lambda: None
+            await trio.sleep(1000)
+        return counter(request)
+
+    async def leave() -> None:
+        await trio.sleep(1)
+
+    async with workers(page, 2) as (_, one, two):
+        visitor = Visitor(one)
+        await visitor.get("/")
+        with pytest.raises(Exception):  # noqa: B017 (the client has left)
+            await visitor.ask("GET", "/bad", wait_client_left=leave)
+        await trio.sleep(1)
+        assert [text for text in caplog.messages if "session['job'] cannot be kept" in text]
+        assert (await like(visitor, two).get("/")).text == "2"
+
+
+async def test_what_cannot_be_stored_of_a_stream_is_told(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def page(request: Request) -> AsyncIterator[str]:
+        session = request.getSession()
+        yield "head"
+        session["job"] = lambda: None
+
+    async with workers(page, 2) as (_, one, two):
+        visitor = Visitor(one)
+        visitor.cookies = await _first_cookies(one)
+        await visitor.get("/")
+        await trio.sleep(1)
+        assert [text for text in caplog.messages if "session['job'] cannot be kept" in text]
+        two.root = Site(counter).root
+        assert (await like(visitor, two).get("/")).text == "2"
+
+
+async def test_a_block_around_the_registry_refuses_as_documented(
+    path: Path, autojump_clock: Any
+) -> None:
+    def fail(name: str) -> None:
+        raise Unavailable("The store is away")
+
+    async with running_site(board, path) as site:
+        with pytest.raises(HTTPError) as refused:
+            async with site.registry_lease() as registry:
+                registry["n"] = 1
+                failing(site.persistence.store)(True)  # type: ignore
+        failing(site.persistence.store)(False)  # type: ignore
+        assert refused.value.status == 503
+    async with workers(board, 1) as (records, one):
+        records.before = fail
+        with pytest.raises(HTTPError) as refused:
+            async with one.registry_lease():
+                pass
+        records.before = lambda name: None
+        assert refused.value.status == 503

@@ -223,6 +223,17 @@ async def test_it_is_lost_and_comes_back(server: RedisServer) -> None:
         assert (await take_when_possible(store, key)).blob == b"one"
 
 
+async def test_what_could_not_be_written_is_given_up(server: RedisServer) -> None:
+    async with running(server.url) as store:
+        key = await make_record(store, b"one")
+        taken = await take(store, key)
+        server.stop()
+        with pytest.raises(Unavailable):
+            await store.write(taken, b"two", LONG)
+        server.start()
+        assert (await take_when_possible(store, key)).blob == b"one"
+
+
 async def test_a_short_loss_is_not_noticed(server: RedisServer) -> None:
     async with running(server.url) as store:
         key = await make_record(store, b"one")

@@ -254,6 +254,13 @@ def test_a_file_that_is_no_database(path: Path) -> None:
     assert path.read_bytes().startswith(b"Dear diary")
 
 
+async def test_a_file_that_is_no_database_is_not_emptied(path: Path) -> None:
+    test_a_file_that_is_no_database(path)
+    with pytest.raises(StoreError, match="it is no database"):
+        await SQLiteStore(path).clear()
+    assert path.read_bytes().startswith(b"Dear diary")
+
+
 def test_the_database_of_another_program(path: Path) -> None:
     path.parent.mkdir()
     with closing(sqlite3.connect(path)) as file:

@@ -16,6 +16,7 @@ import trio
 
 from rpyserve import Session, Site
 from rpyserve.resources.resource import as_resource
+from rpyserve.stores.codec import Unkeepable
 from rpyserve.stores.opening import make_persistence
 from rpyserve.stores.sqlite import SQLiteStore
 from rpyserve.stores.store import (
@@ -31,12 +32,12 @@ from rpyserve.stores.store import (
 @dataclass
 class PlainDump:
     blob: bytes
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[Any, ...] = ()
     callbacks: tuple[Any, ...] = ()
 
     def require_whole(self) -> bytes:
         if self.left_out:
-            raise ValueError(*self.left_out)
+            raise Unkeepable(self.left_out)
         return self.blob
 
 
@@ -121,7 +122,6 @@ class SharedStore:
 
     name = "the shared store"
     is_shared = True
-    worker = b"worker"
 
     def __init__(self, records: SharedRecords) -> None:
         self.records = records
