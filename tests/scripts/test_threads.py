@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -320,7 +323,7 @@ async def test_one_that_has_not_begun_never_does(
     assert begun == [1]
 
 
-async def test_a_thread_serves_others_after_an_interruption(gate: Gate) -> None:
+async def test_a_thread_serves_others_after_an_interruption() -> None:
     """An exception that is on its way when the function ends strikes nobody else."""
 
     @in_thread
@@ -332,6 +335,61 @@ async def test_a_thread_serves_others_after_an_interruption(gate: Gate) -> None:
         with trio.move_on_after(0.01):
             await loop()
         assert await trio.to_thread.run_sync(lambda: sum(range(1000))) == 499500
+
+
+TRACED = """
+import sys, time, trio
+from rpyserve import in_thread
+
+@in_thread
+def work(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.0001)
+
+async def work_for(seconds):
+    for _ in range(10):
+        with trio.move_on_after(0.01):
+            await work(seconds)
+
+def numbers():
+    yield from range(10)
+
+def trace(frame, event, arg):
+    return trace
+
+trio.run(work_for, float(sys.argv[1]))
+for install in sys.setprofile, sys.settrace:
+    install(trace)
+    total = sum(numbers())
+    install(None)
+    print(total)
+"""
+
+
+@pytest.mark.parametrize("seconds", [0, 5], ids=["not interrupted", "interrupted"])
+def test_a_debugger_or_profiler_goes_on_after_it(tmp_path: Path, seconds: float) -> None:
+    """CPython 3.11 would hang if an exception had been withdrawn from the thread."""
+    program = tmp_path / "program.py"
+    program.write_text(TRACED, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, program, str(seconds)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "45\n45\n"), done.stderr
+
+
+async def test_an_exception_is_sent_to_no_thread_that_is_not_interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threads, "_raise_in", None)
+
+    @in_thread
+    def work(fails: bool) -> int:
+        return 1 // (not fails)
+
+    assert await work(False) == 1
+    with pytest.raises(ZeroDivisionError):
+        await work(True)
 
 
 async def test_objects_of_before_an_edit_are_brought_up_to_date(tmp_path: Any) -> None:
