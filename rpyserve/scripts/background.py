@@ -59,7 +59,7 @@ from rpyserve.scripts.execution import (
     is_plain_value,
     without_partials,
 )
-from rpyserve.scripts.threads import MOST_THREADS, ThreadCall
+from rpyserve.scripts.threads import Limiter, ThreadCall, limiter_of
 from rpyserve.util.author_code import ServerObject
 from rpyserve.util.exceptions import ErrorReporter, reporting_errors, unwrap_group
 from rpyserve.util.throttle import ThrottledLogger
@@ -424,21 +424,12 @@ async def _do_job(job: Job, function: AnyFunction, args: tuple[Any, ...]) -> Non
         result = function(*args)
     else:
         call = ThreadCall(partial(function, *args), job._begin)
-        result = await call.run(_job_limiter())
+        result = await call.run(limiter_of(_limiter))
     job.result = await result if inspect.isawaitable(result) else result
     job.state = "done"
 
 
-_limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("jobs")
-
-
-def _job_limiter() -> trio.CapacityLimiter:
-    try:
-        return _limiter.get()
-    except LookupError:
-        limiter = trio.CapacityLimiter(MOST_THREADS)
-        _limiter.set(limiter)
-        return limiter
+_limiter: Limiter = trio.lowlevel.RunVar("jobs")
 
 
 def is_async(function: Any) -> bool:

@@ -233,16 +233,19 @@ class SessionLocks:
             await free.wait()
 
 
-_limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("in_thread")
+Limiter = trio.lowlevel.RunVar[trio.CapacityLimiter]
+
+# Not trio's own, so that slow functions hold up no files.
+_limiter: Limiter = trio.lowlevel.RunVar("in_thread")
 
 
-def _thread_limiter() -> trio.CapacityLimiter:
-    """Those of `in_thread`. There are others, so that slow functions hold up no files."""
+def limiter_of(variable: Limiter) -> trio.CapacityLimiter:
+    """Return the limiter that *variable* has in this run of the loop: one of `MOST_THREADS`."""
     try:
-        return _limiter.get()
+        return variable.get()
     except LookupError:
         limiter = trio.CapacityLimiter(MOST_THREADS)
-        _limiter.set(limiter)
+        variable.set(limiter)
         return limiter
 
 
@@ -312,7 +315,7 @@ async def _run(function: Callable[[], T], given: Iterable[object]) -> T:
     except BaseException:
         call._finish()
         raise
-    return await call.run(_thread_limiter())  # type: ignore[no-any-return]
+    return await call.run(limiter_of(_limiter))  # type: ignore[no-any-return]
 
 
 def _session_of(value: object) -> Any:
