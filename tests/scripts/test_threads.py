@@ -196,15 +196,15 @@ async def test_a_page_that_uses_no_session_holds_up_nobody(gate: Gate) -> None:
 @pytest.mark.parametrize("gives", ["session", "request"])
 async def test_a_session_that_it_is_given(gate: Gate, gives: str) -> None:
     @in_thread
-    def work(given: Any) -> None:
+    def work(given: Any) -> str:
         gate.wait()
         session = given if isinstance(given, Session) else given.getSession()
         session["n"] += 10
+        return str(session["n"])
 
     async def slow(request: Request) -> str:
         session = request.getSession()
-        await work(session if gives == "session" else request)
-        return str(session["n"])
+        return str(await work(session if gives == "session" else request))
 
     site = pages(slow=slow, count=count)
     async with site.running(), trio.open_nursery() as nursery:
