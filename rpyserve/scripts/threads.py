@@ -73,7 +73,8 @@ class ThreadCall:
         self._function = function
         self._on_begin = on_begin
         self._token = trio.lowlevel.current_trio_token()
-        self._releases: list[Callable[[], object]] = []
+        # By the sessions that it has to itself: where they are released.
+        self._held: dict[Any, SessionLocks] = {}
         # Guards what follows: the loop and the thread both change it.
         self._lock = threading.Lock()
         self._thread: int | None = None
@@ -84,14 +85,9 @@ class ThreadCall:
     async def hold(self, session: Any) -> None:
         """Wait until *session* is free, and have it until the function has ended."""
         locks = getattr(getattr(session, "site", None), "session_locks", None)
-        if locks is not None and session not in self._held_sessions:
+        if locks is not None and session not in self._held:
             await locks.acquire(session)
-            self._releases.append(partial(locks.release, session))
-            self._held_sessions.add(session)
-
-    @functools.cached_property
-    def _held_sessions(self) -> set[Any]:
-        return set()
+            self._held[session] = locks
 
     async def run(self, limiter: trio.CapacityLimiter) -> Any:
         """Call the function in a thread, as soon as *limiter* lets it, and return what it returns.
@@ -161,8 +157,9 @@ class ThreadCall:
 
     def _finish(self) -> None:
         self.ended.set()
-        while self._releases:
-            self._releases.pop()()
+        while self._held:
+            session, locks = self._held.popitem()
+            locks.release(session)
 
 
 def _raise_in(thread: int) -> None:
