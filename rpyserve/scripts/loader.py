@@ -452,13 +452,10 @@ class ScriptLoader:
             wait = self._registry_renewal()
             if wait is None:
                 self._ready_in = definitions.generation
-            elif self._may_use_registry(path):
+                return
+            self._codes.get(path)  # `uses` is to know the script as it is now
+            if "registry" in self.uses(path):
                 raise NotReady(wait)
-
-    def _may_use_registry(self, path: str) -> bool:
-        """Whether the script at *path* may use the registry; what does anyway does not wait."""
-        compiled = self._codes.get(path)
-        return b"registry" in compiled.source or self.modules.may_serve(compiled.imports)
 
     def prepare(self, path: str, request: Request) -> None:
         """Compile the script at *path*, so that `uses` knows it, unless it cannot be compiled."""

@@ -122,9 +122,11 @@ async def test_a_script_that_uses_the_registry_at_its_top_level(
     assert [each for each in begun if each.is_collected] == begun, "none did all at once"
 
 
-async def test_a_page_without_the_registry_does_not_wait(site: Editing) -> None:
+@pytest.mark.parametrize("module", ["math", "models"])
+async def test_a_page_without_the_registry_does_not_wait(site: Editing, module: str) -> None:
     site.script(FILL, ASK)
-    (site.root / "b.rpy").write_text("import math\ndef resource(request):\n    return 'hi'\n")
+    page = f"import {module}\ndef resource(request):\n    return 'hi'\n"
+    (site.root / "b.rpy").write_text(page)
     assert await site.get() == HELLO
     site.save(MODELS.format(word="goodbye"), "models.py")
     answers: list[str] = []
