@@ -134,7 +134,7 @@ class SiteNursery:
         """Do what `run_sync` does, but wait for it where that is possible."""
         try:
             trio.from_thread.run_sync(function)
-        except (RuntimeError, trio.RunFinishedError):  # this is no thread of trio's
+        except RuntimeError:  # this is no thread of trio's
             self.run_sync(function)
 
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -419,7 +419,7 @@ def current_job() -> Job:
 
 async def _do_job(job: Job, function: AnyFunction, args: tuple[Any, ...]) -> None:
     _current_job.set(job)
-    if is_async(function):
+    if _is_async(function):
         job._begin()
         result = function(*args)
     else:
@@ -432,12 +432,15 @@ async def _do_job(job: Job, function: AnyFunction, args: tuple[Any, ...]) -> Non
 _limiter: Limiter = trio.lowlevel.RunVar("jobs")
 
 
-def is_async(function: Any) -> bool:
+def _is_async(function: Any) -> bool:
     """Whether *function*, or what is called if it is an object, is an async function."""
+    return inspect.iscoroutinefunction(_called_by(function))
+
+
+def _called_by(function: Any) -> Any:
+    """Return the function that is called at last; of an object, its method."""
     function = without_partials(function)
-    if not is_function(function):
-        function = type(function).__call__
-    return inspect.iscoroutinefunction(function)
+    return function if is_function(function) else type(function).__call__
 
 
 class RequestTasks:
@@ -502,9 +505,7 @@ class TaskOrigin:
         scripts = [each for each in executions if isinstance(each, ScriptExecution)]
         if executions:
             return cls.of_execution((scripts or executions)[0])
-        function = without_partials(function)
-        if not is_function(function):
-            function = type(function).__call__
+        function = _called_by(function)
         module = str(getattr(function, "__module__", ""))
         # A function that is defined anew with each request is the same one each time.
         return cls(module, module, None, getattr(function, "__code__", function))
