@@ -192,7 +192,7 @@ class Site(ServerObject):
     async def _wait_for_thread(self, request: Request) -> None:
         """Wait while a function in a thread has the session of *request* to itself."""
         for uid in self.session_ids(request):
-            if uid in self.sessions:
+            while uid in self.sessions and self.sessions[uid] in self.session_locks.held:
                 work = self.session_locks.wait_free(self.sessions[uid])
                 await cancel_on_disconnect(work, request)
 

@@ -219,6 +219,38 @@ async def test_a_session_that_it_is_given(gate: Gate, gives: str) -> None:
     assert (slow_answer, waiting) == (["11"], ["12"])
 
 
+async def test_a_request_waits_for_all_functions_that_wait_before_it() -> None:
+    for _ in range(10):  # the order in which trio resumes tasks is not the same each time
+        gates = [Gate(), Gate()]
+
+        @in_thread
+        def work(session: Session, gate: Gate) -> None:
+            gate.wait()
+            session["n"] += 10
+
+        async def slow(request: Request, gates: list[Gate] = gates, work: Any = work) -> str:
+            async with trio.open_nursery() as nursery:
+                for gate in gates:
+                    nursery.start_soon(work, request.getSession(), gate)
+                    await trio.testing.wait_all_tasks_blocked()
+            return ""
+
+        site = pages(slow=slow, count=count)
+        async with site.running(), trio.open_nursery() as nursery:
+            anna = Visitor(site)
+            await anna.get("/count")
+            await in_background(nursery, anna, "/slow")
+            await trio.testing.wait_all_tasks_blocked()
+            waiting = await in_background(nursery, anna, "/count")
+            await trio.testing.wait_all_tasks_blocked()
+            gates[0].open()
+            await gates[1].is_reached()
+            await trio.testing.wait_all_tasks_blocked()
+            gates[1].open()
+            assert waiting == []
+        assert waiting == ["22"]
+
+
 async def test_a_session_that_is_made_ended_and_renamed_in_a_thread() -> None:
     ended = []
 
