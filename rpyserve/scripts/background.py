@@ -55,6 +55,7 @@ from rpyserve.scripts.execution import (
     current,
     execution_name_of,
     execution_of,
+    function_name,
     is_function,
     is_plain_value,
     without_partials,
@@ -452,7 +453,7 @@ class RequestTasks:
     def start(self, request: Request, function: AsyncFunction, args: tuple[Any, ...]) -> None:
         """Run ``function(*args)`` until it returns or the response to *request* has ended."""
         _check_async_function(function, "request.start_soon", "request.start_soon(f, x)")
-        name = f"The task {_function_name(function)} of {request.method} {request.path}"
+        name = f"The task {function_name(function)} of {request.method} {request.path}"
         task = SiteTask(self._nursery, name)
         request.on_close(partial(self._end, request, task))
         run = partial(self._run, request, task, partial(function, *args))
@@ -585,8 +586,8 @@ class BackgroundTasks:
         self, origin: TaskOrigin, function: AnyFunction, args: tuple[Any, ...] = ()
     ) -> _BackgroundTask:
         task = SiteTask(self._nursery, f"The background task {_display_name(function)}")
-        key = TaskKey(origin.home, _function_name(function), ())
-        job = Job(_function_name(function), task)
+        key = TaskKey(origin.home, function_name(function), ())
+        job = Job(function_name(function), task)
         return _BackgroundTask(key, origin, job, function, args, task)
 
     def _start_job(self, new: _BackgroundTask) -> None:
@@ -595,7 +596,7 @@ class BackgroundTasks:
 
     def _start_asked_for(self, new: _BackgroundTask) -> None:
         if not self._start(new) and self._tasks[new.key].job.ended:
-            name = _function_name(new.function)
+            name = function_name(new.function)
             _had_run.warn(_HAS_RUN, new.task.name, name, name, key=(*new.key, new.origin.version))
 
     def start_declared(self, execution: Execution) -> None:
@@ -765,15 +766,10 @@ def _executions_of(function: Any, *outer: Any) -> Iterator[Execution]:
             yield from _executions_of(value, function, *outer)
 
 
-def _function_name(function: Any) -> str:
-    function = without_partials(function)
-    return str(getattr(function, "__qualname__", type(function).__qualname__))
-
-
 def _display_name(function: Any) -> str:
     execution = execution_of(function)
     of_file = "" if execution is None else f" of {execution.path.name}"
-    return f"{_function_name(function)}{of_file}"
+    return f"{function_name(function)}{of_file}"
 
 
 def _key_of(function: Any, origin: TaskOrigin, *, objects_last: bool) -> TaskKey:
@@ -791,7 +787,7 @@ def _key_of(function: Any, origin: TaskOrigin, *, objects_last: bool) -> TaskKey
         if isinstance(value, tuple):
             return tuple(describe(item, *outer) for item in value)
         if is_function(value):
-            name = getattr(execution_name_of(value), "home", ""), _function_name(value)
+            name = getattr(execution_name_of(value), "home", ""), function_name(value)
             is_inner = any(value is each for each in outer)
             return name if is_inner else (name, *describe_bindings(value, *outer))
         if roles := definitions.roles_of(value):
@@ -802,7 +798,7 @@ def _key_of(function: Any, origin: TaskOrigin, *, objects_last: bool) -> TaskKey
         bindings = bindings_of(function).items()
         return tuple((name, describe(value, function, *outer)) for name, value in bindings)
 
-    return TaskKey(origin.home, _function_name(function), describe_bindings(function))
+    return TaskKey(origin.home, function_name(function), describe_bindings(function))
 
 
 def _stays(value: Any, objects_last: bool) -> bool:

@@ -401,7 +401,6 @@ class ScriptLoader:
         # In which generation the registry was as it should be, and what brings it there.
         self._ready_in = 0
         self._registry_renewal: Callable[[], Callable[[], Awaitable[None]] | None] | None = None
-
         self._twisted_changes = 0
 
     def load(self, path: str | Path, request: Request | None = None) -> Resource:
