@@ -20,7 +20,7 @@ import functools
 import inspect
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
@@ -290,13 +290,14 @@ def _as_generator(function: Callable[P, Any]) -> Callable[P, Any]:
     @functools.wraps(function)
     async def in_worker(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[Any]:
         given = (*args, *kwargs.values())
-        generator: Iterator[Any] = function(*args, **kwargs)
+        generator: Any = function(*args, **kwargs)
         try:
             while (item := await _run(partial(next, generator, _END), given)) is not _END:
                 yield item
         finally:
-            with trio.CancelScope(shield=True), suppress(ValueError):  # it goes on in its thread
-                await _run(generator.close, given)  # type: ignore[attr-defined]
+            if not generator.gi_running:  # else its thread, which has the session, goes on
+                with trio.CancelScope(shield=True):
+                    await _run(generator.close, given)
 
     return in_worker
 

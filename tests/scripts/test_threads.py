@@ -335,6 +335,30 @@ async def test_what_cannot_be_interrupted_keeps_its_session_until_it_ends(gate: 
     assert waiting == ["2"]  # it was interrupted when that ended
 
 
+async def test_a_generator_that_cannot_be_interrupted_is_not_waited_for(gate: Gate) -> None:
+    @in_thread
+    def stuck(session: Session) -> Iterator[str]:
+        gate.wait()
+        yield ""
+
+    async def page(request: Request) -> str:
+        async def take() -> None:
+            async for _ in stuck(request.getSession()):
+                pass
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take)
+            await gate.is_reached()
+            nursery.cancel_scope.cancel()
+        return "given up"
+
+    site = pages(page=page)
+    async with site.running():
+        with trio.fail_after(SOON / 2):
+            assert (await Visitor(site).get("/page")).text == "given up"
+        gate.open()
+
+
 async def test_one_that_has_not_begun_never_does(
     monkeypatch: pytest.MonkeyPatch, gate: Gate
 ) -> None:
