@@ -31,6 +31,7 @@ from rpyserve.resources.rendering import (
     render,
 )
 from rpyserve.resources.resource import HTTP_METHODS, as_resource, options_response, traverse
+from rpyserve.scripts import definitions
 from rpyserve.scripts.background import BackgroundTasks, Job, RequestTasks, SiteNursery
 from rpyserve.scripts.threads import SessionLocks, ThreadCall, current_call, in_loop_async
 from rpyserve.sessions.components import (
@@ -134,6 +135,8 @@ class Site(ServerObject):
         self._request_tasks = RequestTasks(self._nursery)
         self._out_of_files = ThrottledLogger(log)
         self._closers: list[Callable[[], object]] = []
+        # In which generation the registry was found to hold much.
+        self._much_in = 0
         self.persistence: Persistence | None = None
         if store is not None:
             from rpyserve.stores.opening import parse_store, persistence_of  # many never need it
@@ -189,7 +192,7 @@ class Site(ServerObject):
     async def _wait_for_thread(self, request: Request) -> None:
         """Wait while a function in a thread has the session of *request* to itself."""
         for uid in self.session_ids(request):
-            if uid in self.sessions:
+            while uid in self.sessions and self.sessions[uid] in self.session_locks.held:
                 work = self.session_locks.wait_free(self.sessions[uid])
                 await cancel_on_disconnect(work, request)
 
@@ -304,8 +307,12 @@ class Site(ServerObject):
 
         None, if that need not be done, or takes no time when the registry is used.
         """
-        if not is_outdated(self.registry) or not holds_much(self.registry):
+        if not is_outdated(self.registry):
             return None
+        if self._much_in != definitions.generation:  # it is asked with each request
+            if not holds_much(self.registry):
+                return None
+            self._much_in = definitions.generation
         return partial(bring_up_to_date_in_slices, self.registry)
 
     def background(self, function: Callable[..., object], *args: Any) -> Job:

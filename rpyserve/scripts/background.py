@@ -55,11 +55,12 @@ from rpyserve.scripts.execution import (
     current,
     execution_name_of,
     execution_of,
+    function_name,
     is_function,
     is_plain_value,
     without_partials,
 )
-from rpyserve.scripts.threads import MOST_THREADS, ThreadCall
+from rpyserve.scripts.threads import Limiter, ThreadCall, limiter_of
 from rpyserve.util.author_code import ServerObject
 from rpyserve.util.exceptions import ErrorReporter, reporting_errors, unwrap_group
 from rpyserve.util.throttle import ThrottledLogger
@@ -134,7 +135,7 @@ class SiteNursery:
         """Do what `run_sync` does, but wait for it where that is possible."""
         try:
             trio.from_thread.run_sync(function)
-        except (RuntimeError, trio.RunFinishedError):  # this is no thread of trio's
+        except RuntimeError:  # this is no thread of trio's
             self.run_sync(function)
 
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -419,34 +420,28 @@ def current_job() -> Job:
 
 async def _do_job(job: Job, function: AnyFunction, args: tuple[Any, ...]) -> None:
     _current_job.set(job)
-    if is_async(function):
+    if _is_async(function):
         job._begin()
         result = function(*args)
     else:
         call = ThreadCall(partial(function, *args), job._begin)
-        result = await call.run(_job_limiter())
+        result = await call.run(limiter_of(_limiter))
     job.result = await result if inspect.isawaitable(result) else result
     job.state = "done"
 
 
-_limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("jobs")
+_limiter: Limiter = trio.lowlevel.RunVar("jobs")
 
 
-def _job_limiter() -> trio.CapacityLimiter:
-    try:
-        return _limiter.get()
-    except LookupError:
-        limiter = trio.CapacityLimiter(MOST_THREADS)
-        _limiter.set(limiter)
-        return limiter
-
-
-def is_async(function: Any) -> bool:
+def _is_async(function: Any) -> bool:
     """Whether *function*, or what is called if it is an object, is an async function."""
+    return inspect.iscoroutinefunction(_called_by(function))
+
+
+def _called_by(function: Any) -> Any:
+    """Return the function that is called at last; of an object, its method."""
     function = without_partials(function)
-    if not is_function(function):
-        function = type(function).__call__
-    return inspect.iscoroutinefunction(function)
+    return function if is_function(function) else type(function).__call__
 
 
 class RequestTasks:
@@ -458,7 +453,7 @@ class RequestTasks:
     def start(self, request: Request, function: AsyncFunction, args: tuple[Any, ...]) -> None:
         """Run ``function(*args)`` until it returns or the response to *request* has ended."""
         _check_async_function(function, "request.start_soon", "request.start_soon(f, x)")
-        name = f"The task {_function_name(function)} of {request.method} {request.path}"
+        name = f"The task {function_name(function)} of {request.method} {request.path}"
         task = SiteTask(self._nursery, name)
         request.on_close(partial(self._end, request, task))
         run = partial(self._run, request, task, partial(function, *args))
@@ -511,9 +506,7 @@ class TaskOrigin:
         scripts = [each for each in executions if isinstance(each, ScriptExecution)]
         if executions:
             return cls.of_execution((scripts or executions)[0])
-        function = without_partials(function)
-        if not is_function(function):
-            function = type(function).__call__
+        function = _called_by(function)
         module = str(getattr(function, "__module__", ""))
         # A function that is defined anew with each request is the same one each time.
         return cls(module, module, None, getattr(function, "__code__", function))
@@ -593,8 +586,8 @@ class BackgroundTasks:
         self, origin: TaskOrigin, function: AnyFunction, args: tuple[Any, ...] = ()
     ) -> _BackgroundTask:
         task = SiteTask(self._nursery, f"The background task {_display_name(function)}")
-        key = TaskKey(origin.home, _function_name(function), ())
-        job = Job(_function_name(function), task)
+        key = TaskKey(origin.home, function_name(function), ())
+        job = Job(function_name(function), task)
         return _BackgroundTask(key, origin, job, function, args, task)
 
     def _start_job(self, new: _BackgroundTask) -> None:
@@ -603,7 +596,7 @@ class BackgroundTasks:
 
     def _start_asked_for(self, new: _BackgroundTask) -> None:
         if not self._start(new) and self._tasks[new.key].job.ended:
-            name = _function_name(new.function)
+            name = function_name(new.function)
             _had_run.warn(_HAS_RUN, new.task.name, name, name, key=(*new.key, new.origin.version))
 
     def start_declared(self, execution: Execution) -> None:
@@ -773,15 +766,10 @@ def _executions_of(function: Any, *outer: Any) -> Iterator[Execution]:
             yield from _executions_of(value, function, *outer)
 
 
-def _function_name(function: Any) -> str:
-    function = without_partials(function)
-    return str(getattr(function, "__qualname__", type(function).__qualname__))
-
-
 def _display_name(function: Any) -> str:
     execution = execution_of(function)
     of_file = "" if execution is None else f" of {execution.path.name}"
-    return f"{_function_name(function)}{of_file}"
+    return f"{function_name(function)}{of_file}"
 
 
 def _key_of(function: Any, origin: TaskOrigin, *, objects_last: bool) -> TaskKey:
@@ -799,7 +787,7 @@ def _key_of(function: Any, origin: TaskOrigin, *, objects_last: bool) -> TaskKey
         if isinstance(value, tuple):
             return tuple(describe(item, *outer) for item in value)
         if is_function(value):
-            name = getattr(execution_name_of(value), "home", ""), _function_name(value)
+            name = getattr(execution_name_of(value), "home", ""), function_name(value)
             is_inner = any(value is each for each in outer)
             return name if is_inner else (name, *describe_bindings(value, *outer))
         if roles := definitions.roles_of(value):
@@ -810,7 +798,7 @@ def _key_of(function: Any, origin: TaskOrigin, *, objects_last: bool) -> TaskKey
         bindings = bindings_of(function).items()
         return tuple((name, describe(value, function, *outer)) for name, value in bindings)
 
-    return TaskKey(origin.home, _function_name(function), describe_bindings(function))
+    return TaskKey(origin.home, function_name(function), describe_bindings(function))
 
 
 def _stays(value: Any, objects_last: bool) -> bool:

@@ -272,6 +272,12 @@ def without_partials(function: Any) -> Any:
     return function
 
 
+def function_name(function: Any) -> str:
+    """Return the name a script's author knows it by, such as ``ExpirationLogger._expired``."""
+    function = without_partials(function)
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
 def bindings_of(function: Any) -> dict[str, Any]:
     """Return what *function* is bound to and closed over, each under a name.
 

@@ -401,7 +401,6 @@ class ScriptLoader:
         # In which generation the registry was as it should be, and what brings it there.
         self._ready_in = 0
         self._registry_renewal: Callable[[], Callable[[], Awaitable[None]] | None] | None = None
-
         self._twisted_changes = 0
 
     def load(self, path: str | Path, request: Request | None = None) -> Resource:
@@ -452,13 +451,10 @@ class ScriptLoader:
             wait = self._registry_renewal()
             if wait is None:
                 self._ready_in = definitions.generation
-            elif self._may_use_registry(path):
+                return
+            self._codes.get(path)  # `uses` is to know the script as it is now
+            if "registry" in self.uses(path):
                 raise NotReady(wait)
-
-    def _may_use_registry(self, path: str) -> bool:
-        """Whether the script at *path* may use the registry; what does anyway does not wait."""
-        compiled = self._codes.get(path)
-        return b"registry" in compiled.source or self.modules.may_serve(compiled.imports)
 
     def prepare(self, path: str, request: Request) -> None:
         """Compile the script at *path*, so that `uses` knows it, unless it cannot be compiled."""

@@ -20,7 +20,7 @@ import functools
 import inspect
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
@@ -73,7 +73,8 @@ class ThreadCall:
         self._function = function
         self._on_begin = on_begin
         self._token = trio.lowlevel.current_trio_token()
-        self._releases: list[Callable[[], object]] = []
+        # By the sessions that it has to itself: where they are released.
+        self._held: dict[Any, SessionLocks] = {}
         # Guards what follows: the loop and the thread both change it.
         self._lock = threading.Lock()
         self._thread: int | None = None
@@ -84,14 +85,9 @@ class ThreadCall:
     async def hold(self, session: Any) -> None:
         """Wait until *session* is free, and have it until the function has ended."""
         locks = getattr(getattr(session, "site", None), "session_locks", None)
-        if locks is not None and session not in self._held_sessions:
+        if locks is not None and session not in self._held:
             await locks.acquire(session)
-            self._releases.append(partial(locks.release, session))
-            self._held_sessions.add(session)
-
-    @functools.cached_property
-    def _held_sessions(self) -> set[Any]:
-        return set()
+            self._held[session] = locks
 
     async def run(self, limiter: trio.CapacityLimiter) -> Any:
         """Call the function in a thread, as soon as *limiter* lets it, and return what it returns.
@@ -161,8 +157,9 @@ class ThreadCall:
 
     def _finish(self) -> None:
         self.ended.set()
-        while self._releases:
-            self._releases.pop()()
+        while self._held:
+            session, locks = self._held.popitem()
+            locks.release(session)
 
 
 def _raise_in(thread: int) -> None:
@@ -233,16 +230,19 @@ class SessionLocks:
             await free.wait()
 
 
-_limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("in_thread")
+Limiter = trio.lowlevel.RunVar[trio.CapacityLimiter]
+
+# Not trio's own, so that slow functions hold up no files.
+_limiter: Limiter = trio.lowlevel.RunVar("in_thread")
 
 
-def _thread_limiter() -> trio.CapacityLimiter:
-    """Those of `in_thread`. There are others, so that slow functions hold up no files."""
+def limiter_of(variable: Limiter) -> trio.CapacityLimiter:
+    """Return the limiter that *variable* has in this run of the loop: one of `MOST_THREADS`."""
     try:
-        return _limiter.get()
+        return variable.get()
     except LookupError:
         limiter = trio.CapacityLimiter(MOST_THREADS)
-        _limiter.set(limiter)
+        variable.set(limiter)
         return limiter
 
 
@@ -290,13 +290,14 @@ def _as_generator(function: Callable[P, Any]) -> Callable[P, Any]:
     @functools.wraps(function)
     async def in_worker(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[Any]:
         given = (*args, *kwargs.values())
-        generator: Iterator[Any] = function(*args, **kwargs)
+        generator: Any = function(*args, **kwargs)
         try:
             while (item := await _run(partial(next, generator, _END), given)) is not _END:
                 yield item
         finally:
-            with trio.CancelScope(shield=True), suppress(ValueError):  # it goes on in its thread
-                await _run(generator.close, given)  # type: ignore[attr-defined]
+            if not generator.gi_running:  # else its thread, which has the session, goes on
+                with trio.CancelScope(shield=True):
+                    await _run(generator.close, given)
 
     return in_worker
 
@@ -312,7 +313,7 @@ async def _run(function: Callable[[], T], given: Iterable[object]) -> T:
     except BaseException:
         call._finish()
         raise
-    return await call.run(_thread_limiter())  # type: ignore[no-any-return]
+    return await call.run(limiter_of(_limiter))  # type: ignore[no-any-return]
 
 
 def _session_of(value: object) -> Any:

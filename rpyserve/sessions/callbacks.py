@@ -23,6 +23,7 @@ from rpyserve.scripts.execution import (
     FUNCTION_CLASSES,
     bindings_of,
     execution_name_of,
+    function_name,
     is_plain_value,
 )
 from rpyserve.util.exceptions import ErrorReporter, reporting_errors, unwrap_group
@@ -49,13 +50,6 @@ def check(callback: object) -> None:
     )
 
 
-def name_of(callback: object) -> str:
-    """The name a script's author knows it by, such as ``ExpirationLogger._expired``."""
-    while isinstance(callback, partial):
-        callback = callback.func
-    return str(getattr(callback, "__qualname__", type(callback).__qualname__))
-
-
 def replaces(new: object, old: object) -> bool:
     """Whether *new* takes the place of *old*: it has its name, and a later execution defined it.
 
@@ -75,9 +69,9 @@ def _has_place_of(new: object, old: object) -> bool:
     """Whether the function *new* is defined where *old* was."""
     new_module, old_module = execution_name_of(new), execution_name_of(old)
     if new_module is None or old_module is None:
-        return new_module is old_module and name_of(new) == name_of(old)
+        return new_module is old_module and function_name(new) == function_name(old)
     return definitions.is_same_definition(
-        (new_module.home, name_of(new)), (old_module.home, name_of(old))
+        (new_module.home, function_name(new)), (old_module.home, function_name(old))
     )
 
 
@@ -208,13 +202,13 @@ class CallbackTasks:
                 self._all_finished.set()
 
     def _report(self, callback: Callback, session_id: str, exc: BaseException) -> None:
-        what = f"session {session_id}: the expiry callback {name_of(callback)} failed"
+        what = f"session {session_id}: the expiry callback {function_name(callback)} failed"
         self._errors.report_exception(what, unwrap_group(exc))
 
     def _log_unfinished(
         self, level: int, message: str, callback: Callback, session_id: str
     ) -> None:
-        name = name_of(callback)
+        name = function_name(callback)
         self._unfinished_lines.log(level, message, session_id, name, key=(message, name))
 
 

@@ -21,6 +21,7 @@ from rpyserve.scripts.execution import (
     ExecutionName,
     definition_key,
     execution_of,
+    function_name,
     is_interface,
     refuse_transient,
 )
@@ -215,3 +216,15 @@ def test_it_is_known_of_executions_that_are_gone_too() -> None:
 
 def test_a_later_execution_has_a_later_serial() -> None:
     assert execute("")["execution"].serial < execute("")["execution"].serial
+
+
+def test_names_of_functions() -> None:
+    class Logger:
+        def __call__(self) -> None: ...
+        def bye(self) -> None: ...
+
+    here = "test_names_of_functions.<locals>."
+    assert function_name(Logger().bye) == here + "Logger.bye"
+    assert function_name(partial(partial(Logger().bye))) == here + "Logger.bye"
+    assert function_name(Logger()) == here + "Logger"
+    assert function_name(print) == "print"

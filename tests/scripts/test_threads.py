@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -193,15 +196,15 @@ async def test_a_page_that_uses_no_session_holds_up_nobody(gate: Gate) -> None:
 @pytest.mark.parametrize("gives", ["session", "request"])
 async def test_a_session_that_it_is_given(gate: Gate, gives: str) -> None:
     @in_thread
-    def work(given: Any) -> None:
+    def work(given: Any) -> str:
         gate.wait()
         session = given if isinstance(given, Session) else given.getSession()
         session["n"] += 10
+        return str(session["n"])
 
     async def slow(request: Request) -> str:
         session = request.getSession()
-        await work(session if gives == "session" else request)
-        return str(session["n"])
+        return str(await work(session if gives == "session" else request))
 
     site = pages(slow=slow, count=count)
     async with site.running(), trio.open_nursery() as nursery:
@@ -214,6 +217,38 @@ async def test_a_session_that_it_is_given(gate: Gate, gives: str) -> None:
         assert waiting == []
         gate.open()
     assert (slow_answer, waiting) == (["11"], ["12"])
+
+
+async def test_a_request_waits_for_all_functions_that_wait_before_it() -> None:
+    for _ in range(10):  # the order in which trio resumes tasks is not the same each time
+        gates = [Gate(), Gate()]
+
+        @in_thread
+        def work(session: Session, gate: Gate) -> None:
+            gate.wait()
+            session["n"] += 10
+
+        async def slow(request: Request, gates: list[Gate] = gates, work: Any = work) -> str:
+            async with trio.open_nursery() as nursery:
+                for gate in gates:
+                    nursery.start_soon(work, request.getSession(), gate)
+                    await trio.testing.wait_all_tasks_blocked()
+            return ""
+
+        site = pages(slow=slow, count=count)
+        async with site.running(), trio.open_nursery() as nursery:
+            anna = Visitor(site)
+            await anna.get("/count")
+            await in_background(nursery, anna, "/slow")
+            await trio.testing.wait_all_tasks_blocked()
+            waiting = await in_background(nursery, anna, "/count")
+            await trio.testing.wait_all_tasks_blocked()
+            gates[0].open()
+            await gates[1].is_reached()
+            await trio.testing.wait_all_tasks_blocked()
+            gates[1].open()
+            assert waiting == []
+        assert waiting == ["22"]
 
 
 async def test_a_session_that_is_made_ended_and_renamed_in_a_thread() -> None:
@@ -300,6 +335,30 @@ async def test_what_cannot_be_interrupted_keeps_its_session_until_it_ends(gate: 
     assert waiting == ["2"]  # it was interrupted when that ended
 
 
+async def test_a_generator_that_cannot_be_interrupted_is_not_waited_for(gate: Gate) -> None:
+    @in_thread
+    def stuck(session: Session) -> Iterator[str]:
+        gate.wait()
+        yield ""
+
+    async def page(request: Request) -> str:
+        async def take() -> None:
+            async for _ in stuck(request.getSession()):
+                pass
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take)
+            await gate.is_reached()
+            nursery.cancel_scope.cancel()
+        return "given up"
+
+    site = pages(page=page)
+    async with site.running():
+        with trio.fail_after(SOON / 2):
+            assert (await Visitor(site).get("/page")).text == "given up"
+        gate.open()
+
+
 async def test_one_that_has_not_begun_never_does(
     monkeypatch: pytest.MonkeyPatch, gate: Gate
 ) -> None:
@@ -320,7 +379,7 @@ async def test_one_that_has_not_begun_never_does(
     assert begun == [1]
 
 
-async def test_a_thread_serves_others_after_an_interruption(gate: Gate) -> None:
+async def test_a_thread_serves_others_after_an_interruption() -> None:
     """An exception that is on its way when the function ends strikes nobody else."""
 
     @in_thread
@@ -332,6 +391,61 @@ async def test_a_thread_serves_others_after_an_interruption(gate: Gate) -> None:
         with trio.move_on_after(0.01):
             await loop()
         assert await trio.to_thread.run_sync(lambda: sum(range(1000))) == 499500
+
+
+TRACED = """
+import sys, time, trio
+from rpyserve import in_thread
+
+@in_thread
+def work(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.0001)
+
+async def work_for(seconds):
+    for _ in range(10):
+        with trio.move_on_after(0.01):
+            await work(seconds)
+
+def numbers():
+    yield from range(10)
+
+def trace(frame, event, arg):
+    return trace
+
+trio.run(work_for, float(sys.argv[1]))
+for install in sys.setprofile, sys.settrace:
+    install(trace)
+    total = sum(numbers())
+    install(None)
+    print(total)
+"""
+
+
+@pytest.mark.parametrize("seconds", [0, 5], ids=["not interrupted", "interrupted"])
+def test_a_debugger_or_profiler_goes_on_after_it(tmp_path: Path, seconds: float) -> None:
+    """CPython 3.11 would hang if an exception had been withdrawn from the thread."""
+    program = tmp_path / "program.py"
+    program.write_text(TRACED, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, program, str(seconds)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "45\n45\n"), done.stderr
+
+
+async def test_an_exception_is_sent_to_no_thread_that_is_not_interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threads, "_raise_in", None)
+
+    @in_thread
+    def work(fails: bool) -> int:
+        return 1 // (not fails)
+
+    assert await work(False) == 1
+    with pytest.raises(ZeroDivisionError):
+        await work(True)
 
 
 async def test_objects_of_before_an_edit_are_brought_up_to_date(tmp_path: Any) -> None:

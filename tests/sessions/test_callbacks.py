@@ -65,18 +65,6 @@ def test_an_interrupt_passes() -> None:
         CallbackTasks().call(interrupted, "")
 
 
-def test_names() -> None:
-    class Logger:
-        def __call__(self) -> None: ...
-        def bye(self) -> None: ...
-
-    here = "test_names.<locals>."
-    assert callbacks.name_of(Logger().bye) == here + "Logger.bye"
-    assert callbacks.name_of(partial(partial(Logger().bye))) == here + "Logger.bye"
-    assert callbacks.name_of(Logger()) == here + "Logger"
-    assert callbacks.name_of(print) == "print"
-
-
 @pytest.mark.parametrize("wrong", [None, "bye", 3])
 def test_what_cannot_be_called_is_told_at_once(wrong: object) -> None:
     with pytest.raises(TypeError, match=r"write notifyOnExpire\(f\) without parentheses"):

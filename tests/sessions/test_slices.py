@@ -122,9 +122,11 @@ async def test_a_script_that_uses_the_registry_at_its_top_level(
     assert [each for each in begun if each.is_collected] == begun, "none did all at once"
 
 
-async def test_a_page_without_the_registry_does_not_wait(site: Editing) -> None:
+@pytest.mark.parametrize("module", ["math", "models"])
+async def test_a_page_without_the_registry_does_not_wait(site: Editing, module: str) -> None:
     site.script(FILL, ASK)
-    (site.root / "b.rpy").write_text("import math\ndef resource(request):\n    return 'hi'\n")
+    page = f"import {module}\ndef resource(request):\n    return 'hi'\n"
+    (site.root / "b.rpy").write_text(page)
     assert await site.get() == HELLO
     site.save(MODELS.format(word="goodbye"), "models.py")
     answers: list[str] = []
@@ -138,6 +140,27 @@ async def test_a_page_without_the_registry_does_not_wait(site: Editing) -> None:
         await trio.lowlevel.checkpoint()
         nursery.start_soon(ask, "/b")
     assert answers == ["hi", GOODBYE]
+
+
+async def test_how_much_it_holds_is_asked_once_after_an_edit(
+    site: Editing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Registry] = []
+
+    def note(registry: Registry) -> bool:
+        asked.append(registry)
+        return holds_much(registry)
+
+    monkeypatch.setattr("rpyserve.site.holds_much", note)
+    site.script(FILL, ASK)
+    (site.root / "b.rpy").write_text("def resource(request):\n    return 'hi'\n")
+    assert await site.get() == HELLO
+    for word in ("goodbye", "good night"):
+        asked.clear()
+        site.save(MODELS.format(word=word), "models.py")
+        assert [await site.get("/b") for _ in range(3)] == ["hi"] * 3
+        assert await site.get() == GOODBYE.replace("goodbye", word)
+        assert len(asked) == 1
 
 
 async def test_visitors_share_the_work(site: Editing, begun: list[migration.Migration]) -> None:
