@@ -93,7 +93,7 @@ class ConnectionTransport(Upgrade):
         return self._channel.getHost()
 
     def pauseProducing(self) -> None:
-        """Read nothing more of the client's for now."""
+        """Give the protocol nothing more of the client's for now."""
         if self._may_read is None:
             self._may_read = trio.Event()
 
@@ -183,12 +183,13 @@ class ConnectionTransport(Upgrade):
 
     async def _read(self, stream: Any, scope: trio.CancelScope) -> None:
         while True:
-            if self._may_read is not None:
-                await self._may_read.wait()
             data = await stream.receive_some(READ_SIZE)
             if not data:
                 scope.cancel()
                 return
+            # It may have been paused while this waited for the client, and again after a resume.
+            while self._may_read is not None:
+                await self._may_read.wait()
             try:
                 self.protocol.dataReceived(bytes(data))
             except Exception as exc:
