@@ -138,13 +138,15 @@ def behind_proxy(
             unreadable.warn(
                 "%s: the proxy says what cannot be believed: %s", request.client[0], exc
             )
-            return _refused(refuse(request, HTTPError(400, "What the proxy says is not valid.")))
+            return _answer_with(
+                refuse(request, HTTPError(400, "What the proxy says is not valid."))
+            )
         return respond(request)
 
     return respond_behind_proxy
 
 
-async def _refused(response: Response) -> Response:
+async def _answer_with(response: Response) -> Response:
     return response
 
 
@@ -344,7 +346,7 @@ def below_root_path(respond: Responder, root_path: str) -> Responder:
         if request.raw_path.startswith(below):
             request._set_path(request.raw_path[len(root_path) :])
         elif request.raw_path == root_path:
-            return _refused(_with_slash(request, below))
+            return _answer_with(_with_slash(request, below))
         return respond(request)
 
     return respond_below
