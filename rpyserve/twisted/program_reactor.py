@@ -49,11 +49,9 @@ class ProgramReactor(TrioReactor):
             ReactorAlreadyRunning, ReactorNotRestartable: as Twisted's own.
         """
         if self._started or self._program.has_run:
-            raise (
-                error.ReactorNotRestartable
-                if self._startedBefore
-                else (error.ReactorAlreadyRunning)
-            )
+            if self._startedBefore:
+                raise error.ReactorNotRestartable
+            raise error.ReactorAlreadyRunning
         self._program.run(self.run_tasks)
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
