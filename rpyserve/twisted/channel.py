@@ -154,8 +154,7 @@ class Channel:
 
     def report(self, exc: BaseException) -> None:
         """Tell the console of *exc*, which no page can show any more."""
-        what = f"{self.native.method} {self.native.path}"
-        hosting_of(self.native.site).report(what, exc)
+        hosting_of(self.native.site).report(self.native, exc)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         self.is_malformed = True

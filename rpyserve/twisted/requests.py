@@ -105,8 +105,7 @@ class HostedRequest(_Genuine):  # type: ignore[misc]
         """Give up the answer: its page is that for *exc*, or it is broken off."""
         channel = getattr(self, "channel", None)
         if channel is None:  # it has been answered, or its client has gone
-            what = f"{self.native.method} {self.native.path}"
-            hosting_of(self.native.site).report(what, exc)
+            hosting_of(self.native.site).report(self.native, exc)
             return
         channel.fail(exc)
         if self.producer:

@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.web import server
 
-from rpyserve.http.request import RequestSite
+from rpyserve.http.request import Request, RequestSite
 from rpyserve.twisted.sessions import GenuineSessions
 from rpyserve.twisted.tree import SiteTree
 from rpyserve.util.author_code import ServerObject
@@ -35,8 +35,9 @@ class Hosting:
         self.sessions = GenuineSessions(native, self.site)
         self.site.sessions = self.sessions
 
-    def report(self, what: str, exc: BaseException) -> None:
-        """Tell the console of *exc*, which belongs to no request that is still there."""
+    def report(self, request: Request, exc: BaseException) -> None:
+        """Tell the console of *exc*, a failure of *request* that no page can show any more."""
+        what = f"{request.method} {request.path}"
         with reporting_errors(lambda failure: self._native.errors.report_exception(what, failure)):
             raise exc
 
