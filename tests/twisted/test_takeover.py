@@ -126,6 +126,23 @@ async def test_the_protocol_raises(connect: Any, caplog: pytest.LogCaptureFixtur
     assert "ValueError: the protocol failed" in caplog.text
 
 
+async def test_its_producer_raises(connect: Any, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def resumeProducing(self) -> None:
+            raise ValueError("the producer failed")
+
+        def stopProducing(self) -> None: ...
+
+    resource = Taken()
+    client = connect(Site(resource).respond)
+    await client.send(UPGRADE)
+    await read_until(client, b"EARLY ")
+    resource.transport.registerProducer(Broken(), False)
+    await client.over.wait()
+    assert resource.ends == ["ConnectionDone"]
+    assert "ValueError: the producer failed" in caplog.text
+
+
 @pytest.mark.skipif(TWISTED < (25, 5), reason="this Twisted has no WebSockets of its own")
 async def test_twisteds_own_web_sockets(connect: Any) -> None:
     from twisted.web.websocket import WebSocketResource
