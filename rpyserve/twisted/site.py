@@ -52,20 +52,15 @@ class SiteOfScripts(server.Site, ServerObject):  # type: ignore[misc]
     def __init__(self, root: Any) -> None:
         # Without a reactor, the constructor would install one.
         super().__init__(SiteTree(root), reactor=_NO_REACTOR)
-        self._reactor: Any = None
+        del self.reactor
 
-    @property
-    def reactor(self) -> Any:
-        """Twisted's reactor, which is imported when somebody asks for it."""
-        if self._reactor is not None:
-            return self._reactor
+    def __getattr__(self, name: str) -> Any:
+        """Import Twisted's reactor when somebody asks for it."""
+        if name != "reactor":
+            raise AttributeError(name, name=name, obj=self)
         from twisted.internet import reactor
 
         return reactor
-
-    @reactor.setter
-    def reactor(self, reactor: Any) -> None:
-        self._reactor = reactor
 
 
 _NO_REACTOR = object()

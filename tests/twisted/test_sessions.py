@@ -274,6 +274,20 @@ resource = Page()
         assert genuine.uid == session.uid
 
 
+def test_a_session_leaves_the_reactor_of_the_site_alone(site: TwistedSite) -> None:
+    body = """
+class Page(Resource):
+    def render_GET(self, request):
+        request.site.reactor = own = object()
+        request.getSession()
+        return str(request.site.reactor is own)
+resource = Page()
+"""
+    site.write("a.rpy", f"{HEADS['genuine']}{body}")
+    with site.client() as client:
+        assert client.get("/a").text == "True"
+
+
 def test_uncached_executions_leave_nothing(site: TwistedSite) -> None:
     site.write("a.rpy", f"{HEADS['genuine']}{COUNTER}")
     with site.client() as client:
