@@ -17,19 +17,19 @@ import contextlib
 import http.client
 import os
 import re
-import socket
 import subprocess
 import sys
 import tarfile
 import tempfile
 import textwrap
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from benchmarks.common.server_process import free_port, is_listening
 
 FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
 BODY: Final = b"the-field=caf%C3%A9+%3Cb%3E&name=World&date=2020-01-01"
@@ -180,30 +180,12 @@ def serving(command: list[str]) -> Iterator[int]:
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(arguments, stdout=log, stderr=log, env=dict(os.environ))
         try:
-            wait_until_it_listens(port, process)
+            if not is_listening(port, 30):
+                raise SystemExit(f"the server did not start: {arguments}")
             yield port
         finally:
             process.terminate()
             process.wait(20)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens at."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
-
-
-def wait_until_it_listens(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until *process*, a server, accepts connections at *port*."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        time.sleep(0.05)
-    raise SystemExit(f"the server did not start: {process.args!r}")
 
 
 # Comparison

@@ -14,13 +14,13 @@ import http.client
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 from itertools import combinations
 from pathlib import Path
 from typing import Final
 
-from benchmarks.conformance.twisted import free_port, twisted_command, wait_until_it_listens
+from benchmarks.common.server_process import ServerProcess, free_port, is_listening
+from benchmarks.conformance.twisted import rpyserve_command, twisted_command
 
 DEFINITIONS: Final = """
 from zope.interface import Attribute, Interface, implementer
@@ -54,7 +54,6 @@ from twisted.internet import reactor, task
 task.LoopingCall(int).start(1)
 def resource(request): return "runs"
 """
-TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 class Server:
@@ -70,14 +69,16 @@ class Server:
     def __init__(
         self, command: list[str], target: str, first: str = "", checkout: str = ""
     ) -> None:
-        self.port = free_port()
-        arguments = [part.replace("{port}", str(self.port)) for part in command]
+        port = free_port()
+        arguments = [part.replace("{port}", str(port)) for part in command]
         environment = os.environ | ({"PYTHONPATH": checkout} if checkout else {})
         quiet = subprocess.DEVNULL
-        self.process = subprocess.Popen(arguments, env=environment, stdout=quiet, stderr=quiet)
-        wait_until_it_listens(self.port, self.process)
+        process = subprocess.Popen(arguments, env=environment, stdout=quiet, stderr=quiet)
+        self.process = ServerProcess(process, port, Path(os.devnull))
+        if not is_listening(port, 30):
+            raise SystemExit(f"the server did not start: {arguments}")
         self.target = target
-        self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         self._cookie = ""
         for each in filter(None, (first, target)):
             reply = self._get(each)
@@ -88,23 +89,15 @@ class Server:
         self._connection.request("GET", target, headers={"Cookie": self._cookie})
         reply = self._connection.getresponse()
         reply.read()
-        assert reply.status == 200, (self.process.args, reply.status)
+        assert reply.status == 200, (self.process.process.args, reply.status)
         return reply
 
     def microseconds(self, count: int) -> float:
         """Return the processor time that one of *count* requests takes."""
-        before = self._used()
+        before = self.process.cpu_time()
         for _ in range(count):
             self._get(self.target)
-        return (self._used() - before) / count * 1e6
-
-    def _used(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
-
-    def close(self) -> None:
-        self.process.terminate()
-        self.process.wait(20)
+        return (self.process.cpu_time() - before) / count * 1e6
 
 
 def main() -> None:
@@ -113,12 +106,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--before", default="")
     options = parser.parse_args()
-    rpyserve = [sys.executable, "-m", "rpyserve", "{site}", "--port", "{port}", "--no-reload"]
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
         site = Path(directory)
         for name, text in (("native", NATIVE), ("genuine", GENUINE), ("reactor", REACTOR)):
             (site / f"{name}.rpy").write_text(text)
-        here = [part.replace("{site}", directory) for part in rpyserve]
+        here = rpyserve_command(site)
         servers = {
             "twist web": Server(twisted_command(site), "/genuine.rpy"),
             "genuine": Server(here, "/genuine"),
@@ -129,7 +121,7 @@ def main() -> None:
         if options.before:
             servers["native, before"] = Server(here, "/native", checkout=options.before)
         for server in servers.values():
-            stack.callback(server.close)
+            stack.callback(server.process.stop)
         measure(servers, options.rounds, options.requests)
 
 

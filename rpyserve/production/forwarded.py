@@ -138,29 +138,30 @@ def behind_proxy(
             unreadable.warn(
                 "%s: the proxy says what cannot be believed: %s", request.client[0], exc
             )
-            return _refused(refuse(request, HTTPError(400, "What the proxy says is not valid.")))
+            return _answer_with(
+                refuse(request, HTTPError(400, "What the proxy says is not valid."))
+            )
         return respond(request)
 
     return respond_behind_proxy
 
 
-async def _refused(response: Response) -> Response:
+async def _answer_with(response: Response) -> Response:
     return response
 
 
 def apply(request: Request, said: Forwarded, *, prefixes: bool = True) -> None:
     """Make *request* what the proxies say it is."""
-    scheme = request.scheme = said.scheme or request.scheme
-    host, own_port = _split_host(request.authority or "")
-    port = said.host_port or said.port or (None if said.host else own_port)
-    if said.host or said.port:
-        name = said.host or host
-        shown = name if port in (None, _DEFAULT_PORTS[scheme]) else f"{name}:{port}"
-        if name:
-            _set_authority(request, shown)
+    request.scheme = said.scheme or request.scheme
+    default_port = _DEFAULT_PORTS[request.scheme]
+    own_host, own_port = _split_host(request.authority or "")
+    host = said.host or own_host
+    port = said.host_port or said.port or (None if said.host else own_port) or default_port
+    if host and (said.host or said.port):
+        _set_authority(request, host if port == default_port else f"{host}:{port}")
     if said.client is not None:
         request.client = said.client
-    request.server = (request.server[0], port or _DEFAULT_PORTS[scheme])
+    request.server = (request.server[0], port)
     if prefixes and said.prefix:
         request.root_path = said.prefix
 
@@ -345,7 +346,7 @@ def below_root_path(respond: Responder, root_path: str) -> Responder:
         if request.raw_path.startswith(below):
             request._set_path(request.raw_path[len(root_path) :])
         elif request.raw_path == root_path:
-            return _refused(_with_slash(request, below))
+            return _answer_with(_with_slash(request, below))
         return respond(request)
 
     return respond_below

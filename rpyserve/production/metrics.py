@@ -20,6 +20,7 @@ from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request, RequestRecord, Responder
 from rpyserve.http.response import Response
 from rpyserve.production.forwarded import UNIX
+from rpyserve.resources.pages import error_page
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -191,11 +192,13 @@ def metrics_site(metrics: Metrics, trusts: Callable[[Request], bool]) -> Respond
 
     async def respond(request: Request) -> Response:
         if not _may_see(request, trusts):
-            return _refusal(request, HTTPError(403, "This is not for you."))
+            return error_page(request, HTTPError(403, "This is not for you."), trusted=False)
         if request.raw_path != PATH:
-            return _refusal(request, HTTPError(404))
+            return error_page(request, HTTPError(404), trusted=False)
         if request.method not in ("GET", "HEAD"):
-            return _refusal(request, HTTPError(405, headers={"Allow": "GET, HEAD"}))
+            return error_page(
+                request, HTTPError(405, headers={"Allow": "GET, HEAD"}), trusted=False
+            )
         return metrics.response(request)
 
     return respond
@@ -219,16 +222,10 @@ async def _at_path(
     request: Request, metrics: Metrics, trusts: Callable[[Request], bool]
 ) -> Response:
     if request.method not in ("GET", "HEAD") or not _may_see(request, trusts):
-        return _refusal(request, HTTPError(404))
+        return error_page(request, HTTPError(404), trusted=False)
     return metrics.response(request)
 
 
 def _may_see(request: Request, trusts: Callable[[Request], bool]) -> bool:
     is_on_socket = request.client[0] == UNIX and request._proxy is None
     return is_on_socket or trusts(request)
-
-
-def _refusal(request: Request, error: HTTPError) -> Response:
-    from rpyserve.resources import pages
-
-    return pages.error_page(request, error, trusted=False)

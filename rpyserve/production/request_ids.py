@@ -33,13 +33,9 @@ def with_request_ids(respond: Responder, proxies: TrustedProxies | None) -> Resp
     name, prefix = HEADER.lower().encode(), f"{HEADER}: "
 
     def respond_with_id(request: Request) -> Awaitable[Response]:
-        given = request.raw_headers.values.get(name)
-        own = secrets.token_hex(ID_BYTES)
-        if given is None or proxies is None or request.client[0] not in proxies:
-            request.id = own
-        else:
-            text = given.decode("latin-1")
-            request.id = text if _ID.fullmatch(text) else own
+        given = request.raw_headers.values.get(name, b"").decode("latin-1")
+        is_taken = _ID.fullmatch(given) and proxies is not None and request.client[0] in proxies
+        request.id = given if is_taken else secrets.token_hex(ID_BYTES)
         request._own_lines = f"{prefix}{request.id}\r\n".encode("ascii")
         return respond(request)
 

@@ -77,11 +77,12 @@ def with_send_file(respond: Responder, how: SendFile, root: str) -> Responder:
 def _handed_over(response: Response, how: SendFile, name_of: Callable[[str], str]) -> Response:
     """Return *response* without its body, if that is a whole file, with the file's name."""
     body = response.body
-    path = _path_of(body) if isinstance(body, FileBody) else ""
-    name = name_of(path) if path else ""
+    if not isinstance(body, FileBody):
+        return response
+    path = _path_of(body)
+    name = path and name_of(path)
     if not name:
         return response
-    assert isinstance(body, FileBody)
     body.close()
     kept = tuple(pair for pair in response.headers if pair[0].lower() not in _OF_THE_PROXY)
     return Response.trusted(b"", 200, (*kept, encode_header(how.header, name)))

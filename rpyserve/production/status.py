@@ -16,6 +16,7 @@ import trio
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request, Responder
 from rpyserve.http.response import Response
+from rpyserve.resources.pages import error_page
 from rpyserve.util.throttle import ThrottledLogger
 
 log = logging.getLogger("rpyserve")
@@ -63,10 +64,12 @@ class Status:
     async def respond(self, request: Request) -> Response:
         """Answer a request for a path below ``/-/``."""
         if request.raw_path not in (HEALTH, READY):
-            return _refusal(request, HTTPError(404))
+            return error_page(request, HTTPError(404), trusted=False)
         request._logged = False
         if request.method not in ("GET", "HEAD"):
-            return _refusal(request, HTTPError(405, headers={"Allow": "GET, HEAD"}))
+            return error_page(
+                request, HTTPError(405, headers={"Allow": "GET, HEAD"}), trusted=False
+            )
         is_good = request.raw_path == HEALTH or await self.is_ready()
         text = b"ok\n" if is_good else b"not ready\n"
         headers = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
@@ -82,9 +85,3 @@ def with_status(respond: Responder, status: Status) -> Responder:
         return respond(request)
 
     return respond_with_status
-
-
-def _refusal(request: Request, error: HTTPError) -> Response:
-    from rpyserve.resources import pages
-
-    return pages.error_page(request, error, trusted=False)

@@ -28,12 +28,9 @@ from rpyserve.http.headers import encode_header, reason_phrase
 from rpyserve.http.request import Address, Request
 from rpyserve.http.response import FileBody, Headers, Response, StartedStream, Upgrade, WriteStream
 from rpyserve.twisted.site import hosting_of
-from rpyserve.twisted.takeover import ConnectionTransport
+from rpyserve.twisted.takeover import HIGH_WATER, ConnectionTransport
 from rpyserve.twisted.texts import encoded
 from rpyserve.util.exceptions import split_control_flow
-
-HIGH_WATER: Final = 64 * 1024
-"""How many bytes wait for the client before a push producer is paused."""
 
 WHOLE: Final = 128 * 1024
 """A pull producer that ends before so many bytes makes a whole response."""
@@ -154,8 +151,7 @@ class Channel:
 
     def report(self, exc: BaseException) -> None:
         """Tell the console of *exc*, which no page can show any more."""
-        what = f"{self.native.method} {self.native.path}"
-        hosting_of(self.native.site).report(what, exc)
+        hosting_of(self.native.site).report(self.native, exc)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         self.is_malformed = True

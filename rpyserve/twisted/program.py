@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -82,6 +83,15 @@ class Program:
         self._sites.setdefault(site, []).extend(listeners)
         if self._serving is not None:
             self._serve_also(site, listeners, is_running=is_known)
+
+    def stop_listening(self, site: Any, listeners: list[Any]) -> None:
+        """Accept no further connections for *site* at *listeners*."""
+        for listener in listeners:
+            try:
+                listener.socket.close()
+            except RuntimeError:  # the loop does not run yet, or no more: trio refuses
+                self._sites[site].remove(listener)
+                socket.close(listener.socket.detach())
 
     def run(self, work: Work | None) -> None:
         """Serve all sites until the server is to stop, or *work* has returned."""

@@ -6,9 +6,9 @@ taken is a ``CannotListenError``.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol
 
 from twisted.internet import address, defer, error, interfaces
@@ -26,6 +26,8 @@ class Host(Protocol):
     server: Any
 
     def listen(self, site: Any, listeners: list[Any]) -> None: ...
+
+    def stop_listening(self, site: Any, listeners: list[Any]) -> None: ...
 
     def run(self, work: Callable[[], Awaitable[None]]) -> None: ...
 
@@ -49,11 +51,9 @@ class ProgramReactor(TrioReactor):
             ReactorAlreadyRunning, ReactorNotRestartable: as Twisted's own.
         """
         if self._started or self._program.has_run:
-            raise (
-                error.ReactorNotRestartable
-                if self._startedBefore
-                else (error.ReactorAlreadyRunning)
-            )
+            if self._startedBefore:
+                raise error.ReactorNotRestartable
+            raise error.ReactorAlreadyRunning
         self._program.run(self.run_tasks)
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
@@ -70,8 +70,9 @@ class ProgramReactor(TrioReactor):
         except OSError as exc:
             raise error.CannotListenError(interface, port, exc) from None
         factory.doStart()
-        self._program.listen(self._site_of(factory), listeners)
-        return SitePort(factory, listeners)
+        native = self._site_of(factory)
+        self._program.listen(native, listeners)
+        return SitePort(factory, listeners, partial(self._program.stop_listening, native))
 
     def listenUNIX(self, *args: Any, **kwargs: Any) -> Any:
         """Listen on a Unix socket, as Twisted does."""
@@ -107,11 +108,15 @@ class SitePort:
     Args:
         factory: the site.
         listeners: the listeners of trio.
+        stop: has the listeners that it is given accept nothing more.
     """
 
-    def __init__(self, factory: Any, listeners: list[Any]) -> None:
+    def __init__(
+        self, factory: Any, listeners: list[Any], stop: Callable[[list[Any]], None]
+    ) -> None:
         self.factory = factory
         self._listeners = listeners
+        self._stop = stop
         self._address = listeners[0].socket.getsockname()
 
     def startListening(self) -> None:
@@ -119,9 +124,7 @@ class SitePort:
 
     def stopListening(self) -> defer.Deferred[None]:
         """Accept no further connections."""
-        for listener in self._listeners:
-            with contextlib.suppress(RuntimeError):  # the loop does not run yet
-                listener.socket.close()
+        self._stop(self._listeners)
         self._listeners = []
         return defer.succeed(None)
 

@@ -22,7 +22,7 @@ from rpyserve.http.response import HTML
 from rpyserve.twisted.channel import Channel, exception_of
 from rpyserve.twisted.results import refuse_result
 from rpyserve.twisted.site import hosting_of
-from rpyserve.twisted.texts import Text, encoded, segments_of, text_or_none
+from rpyserve.twisted.texts import Text, as_text, encoded, segments_of
 
 if TYPE_CHECKING:
     from typing import Any as _Genuine  # what it is mixed into has all that Twisted's requests have
@@ -56,11 +56,10 @@ class HostedRequest(_Genuine):  # type: ignore[misc]
             self.args = {Text(name): list(map(Text, values)) for name, values in self.args.items()}
 
     def getHeader(self, key: Any) -> Any:
-        value = super().getHeader(key)
-        return Text(value) if isinstance(value, bytes) else value
+        return as_text(super().getHeader(key))
 
     def getCookie(self, key: Any) -> Any:
-        return text_or_none(super().getCookie(encoded(key)))
+        return as_text(super().getCookie(encoded(key)))
 
     def getUser(self) -> Any:
         return Text(super().getUser())
@@ -106,8 +105,7 @@ class HostedRequest(_Genuine):  # type: ignore[misc]
         """Give up the answer: its page is that for *exc*, or it is broken off."""
         channel = getattr(self, "channel", None)
         if channel is None:  # it has been answered, or its client has gone
-            what = f"{self.native.method} {self.native.path}"
-            hosting_of(self.native.site).report(what, exc)
+            hosting_of(self.native.site).report(self.native, exc)
             return
         channel.fail(exc)
         if self.producer:

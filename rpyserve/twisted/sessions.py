@@ -65,11 +65,15 @@ class GenuineSessions(ServerObject, MutableMapping[bytes, Any]):
         if not definitions.is_current(site.sessionFactory):
             site.sessionFactory = definitions.current_definition(site.sessionFactory)
         clock = SessionClock(native)
-        reactor, site.reactor = site.__dict__.get("reactor"), clock
+        before = vars(site).get("reactor")  # by its name it would be imported
+        site.reactor = clock
         try:
             session = site.sessionFactory(site, Text(native.uid.encode()))
         finally:
-            site.reactor = reactor
+            if before is None:
+                del site.reactor
+            else:
+                site.reactor = before
         self._refuse_transient(session)
         if kept is not None:  # components may refer to it
             vars(kept).update(vars(session) | vars(kept))

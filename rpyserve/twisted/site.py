@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.web import server
 
-from rpyserve.http.request import RequestSite
+from rpyserve.http.request import Request, RequestSite
 from rpyserve.twisted.sessions import GenuineSessions
 from rpyserve.twisted.tree import SiteTree
 from rpyserve.util.author_code import ServerObject
@@ -35,8 +35,9 @@ class Hosting:
         self.sessions = GenuineSessions(native, self.site)
         self.site.sessions = self.sessions
 
-    def report(self, what: str, exc: BaseException) -> None:
-        """Tell the console of *exc*, which belongs to no request that is still there."""
+    def report(self, request: Request, exc: BaseException) -> None:
+        """Tell the console of *exc*, a failure of *request* that no page can show any more."""
+        what = f"{request.method} {request.path}"
         with reporting_errors(lambda failure: self._native.errors.report_exception(what, failure)):
             raise exc
 
@@ -51,20 +52,15 @@ class SiteOfScripts(server.Site, ServerObject):  # type: ignore[misc]
     def __init__(self, root: Any) -> None:
         # Without a reactor, the constructor would install one.
         super().__init__(SiteTree(root), reactor=_NO_REACTOR)
-        self._reactor: Any = None
+        del self.reactor
 
-    @property
-    def reactor(self) -> Any:
-        """Twisted's reactor, which is imported when somebody asks for it."""
-        if self._reactor is not None:
-            return self._reactor
+    def __getattr__(self, name: str) -> Any:
+        """Import Twisted's reactor when somebody asks for it."""
+        if name != "reactor":
+            raise AttributeError(name, name=name, obj=self)
         from twisted.internet import reactor
 
         return reactor
-
-    @reactor.setter
-    def reactor(self, reactor: Any) -> None:
-        self._reactor = reactor
 
 
 _NO_REACTOR = object()

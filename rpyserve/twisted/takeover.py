@@ -18,6 +18,7 @@ from zope.interface import implementer
 from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.headers import encode_header
 from rpyserve.http.response import Headers, Upgrade
+from rpyserve.util.exceptions import unwrap_group
 
 HIGH_WATER: Final = 64 * 1024
 """How many bytes wait for the client before a producer is paused."""
@@ -93,7 +94,7 @@ class ConnectionTransport(Upgrade):
         return self._channel.getHost()
 
     def pauseProducing(self) -> None:
-        """Read nothing more of the client's for now."""
+        """Give the protocol nothing more of the client's for now."""
         if self._may_read is None:
             self._may_read = trio.Event()
 
@@ -174,6 +175,8 @@ class ConnectionTransport(Upgrade):
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError, ClientDisconnected):
             pass
+        except* Exception as group:  # of the protocol, or of its producer
+            self._channel.report(unwrap_group(group))
         finally:
             self._end()
 
@@ -183,18 +186,14 @@ class ConnectionTransport(Upgrade):
 
     async def _read(self, stream: Any, scope: trio.CancelScope) -> None:
         while True:
-            if self._may_read is not None:
-                await self._may_read.wait()
             data = await stream.receive_some(READ_SIZE)
             if not data:
                 scope.cancel()
                 return
-            try:
-                self.protocol.dataReceived(bytes(data))
-            except Exception as exc:
-                self._channel.report(exc)
-                scope.cancel()
-                return
+            # It may have been paused while this waited for the client, and again after a resume.
+            while self._may_read is not None:
+                await self._may_read.wait()
+            self.protocol.dataReceived(bytes(data))
 
     async def _send(self, stream: Any) -> None:
         while not self._is_aborted:

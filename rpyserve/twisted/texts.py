@@ -44,8 +44,7 @@ class Text(bytes):
         return bytes.__contains__(self, encoded(part))
 
     def __getitem__(self, key: Any) -> Any:
-        found = bytes.__getitem__(self, key)
-        return Text(found) if isinstance(key, slice) else found
+        return as_text(bytes.__getitem__(self, key))
 
 
 def encoded(value: Any) -> Any:
@@ -53,14 +52,14 @@ def encoded(value: Any) -> Any:
     return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
 
 
-def text_or_none(value: bytes | None) -> Text | None:
-    """Return *value*, if there is one, as a `Text`."""
-    return None if value is None else Text(value)
+def as_text(value: Any) -> Any:
+    """Return bytes as a `Text`, and anything else as it is."""
+    return Text(value) if isinstance(value, bytes) else value
 
 
 def segments_of(names: list[str]) -> list[Text]:
     """Return segments of a path as Twisted has them."""
-    return [Text(name.encode("utf-8", "surrogateescape")) for name in names]
+    return [Text(encoded(name)) for name in names]
 
 
 def _taking_str(name: str) -> Callable[..., Any]:
@@ -78,9 +77,9 @@ def _encoded_all(value: Any) -> Any:
 
 
 def _as_texts(result: Any) -> Any:
-    if isinstance(result, bytes):
-        return Text(result)
-    return type(result)(map(Text, result)) if isinstance(result, (list, tuple)) else result
+    if isinstance(result, (list, tuple)):
+        return type(result)(map(Text, result))
+    return as_text(result)
 
 
 _METHODS: Final = (

@@ -28,6 +28,7 @@ from tests.support.in_process import Answer, read
 
 PROXIES = TrustedProxies((ip_network("10.0.0.0/8"), ip_network("fd00::/8")))
 NAMES = ("forwarded", "for", "proto", "host", "port", "prefix")
+HEADERS = {"forwarded": "forwarded"} | {name: f"x-forwarded-{name}" for name in NAMES[1:]}
 
 
 def said(**fields: str) -> Any:
@@ -150,8 +151,7 @@ async def test_what_cannot_be_read_is_a_400_and_reaches_nobody(
     async def never(request: Request) -> Response:
         raise AssertionError
 
-    names = {"forwarded": "forwarded"} | {name: f"x-forwarded-{name}" for name in NAMES[1:]}
-    _, answer = await ask(behind(never), **{names[name]: text for name, text in fields.items()})
+    _, answer = await ask(behind(never), **{HEADERS[name]: text for name, text in fields.items()})
     assert answer.status == 400
     assert "192.0.2" not in answer.text
     assert "the proxy says what cannot be believed" in caplog.text
@@ -199,8 +199,7 @@ def test_a_hundred_proxies_are_few_enough() -> None:
 async def test_where_the_client_asked(
     fields: dict[str, str], scheme: str, authority: str, port: int
 ) -> None:
-    names = {"forwarded": "forwarded"} | {name: f"x-forwarded-{name}" for name in NAMES[1:]}
-    request, answer = await ask(behind(ok), "/a?b", **{names[k]: v for k, v in fields.items()})
+    request, answer = await ask(behind(ok), "/a?b", **{HEADERS[k]: v for k, v in fields.items()})
     assert answer.status == 200
     assert (request.scheme, request.authority, request.server[1]) == (scheme, authority, port)
     assert request.getHeader("host") == authority

@@ -239,9 +239,10 @@ def test_what_is_no_listening_socket() -> None:
         pytest.raises(CannotBind, match="not a stream socket"),
     ):
         open_listeners(Descriptor(datagrams.fileno()))
-    with open(os.devnull) as file, pytest.raises(CannotBind, match="not an open socket"):
-        open_listeners(Descriptor(file.fileno()))
-        assert file.readable()
+    with open(os.devnull) as file:
+        with pytest.raises(CannotBind, match="not an open socket"):
+            open_listeners(Descriptor(file.fileno()))
+        assert os.fstat(file.fileno()), "it is not closed"
 
 
 def passed(monkeypatch: pytest.MonkeyPatch, pid: str, count: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -20,10 +21,15 @@ pytest.importorskip("twisted")
 
 from twisted.internet import defer, error, protocol, threads
 from twisted.internet.abstract import FileDescriptor
+from twisted.web import server
+from twisted.web.resource import Resource
 
+from rpyserve import Site
 from rpyserve.diagnostics.reporter import ConsoleReporter
 from rpyserve.scripts.background import SiteNursery
 from rpyserve.twisted import reactor as reactor_module
+from rpyserve.twisted.program import Program
+from rpyserve.twisted.program_reactor import ProgramReactor
 from rpyserve.twisted.reactor import SiteReactor
 
 
@@ -353,3 +359,32 @@ async def test_a_call_that_is_made_before_the_reactor_runs_waits(autojump_clock:
     async with running(reactor):
         await called.wait()
     assert trio.current_time() - began == pytest.approx(5, abs=0.1)
+
+
+# In a program
+
+
+def test_a_port_of_a_program_that_stops_before_the_reactor_runs() -> None:
+    served: list[list[Any]] = []
+
+    class Server:
+        make_site = staticmethod(Site)
+
+        def open_port(self, host: str, port: int) -> list[Any]:
+            opened = trio.socket.from_stdlib_socket(socket.create_server((host, port)))
+            return [trio.SocketListener(opened)]
+
+        def serve(self, site: Any, listeners: list[Any], work: Any) -> None:
+            served.append(listeners)
+
+    reactor = ProgramReactor(Program(Path("program.py"), cast(Any, Server())))
+    factory = server.Site(Resource())
+    ports = [reactor.listenTCP(0, factory, interface="127.0.0.1") for _ in range(2)]
+    ports[0].stopListening()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", ports[0].getHost().port))
+    reactor.run()
+    assert [each.socket.getsockname()[1] for each in served[0]] == [ports[1].getHost().port]
+    ports[0].stopListening()  # again
+    for listener in served[0]:
+        socket.close(listener.socket.detach())

@@ -62,7 +62,7 @@ class Page(Resource):
         await loop.start(0.001)
         await task.deferLater(reactor, 0.001)
         here, there = await deferToThread(self.in_thread)
-        request.write(b"%s %s" % (here == there, len(ticks) > 2))
+        request.write(f"{here == there} {len(ticks) > 2}")
         request.finish()
 
     def in_thread(self):
@@ -70,7 +70,7 @@ class Page(Resource):
         return threading.get_ident(), inner
 
 resource = Page()
-""".replace('b"%s %s" % (here == there, len(ticks) > 2)', 'f"{here == there} {len(ticks) > 2}"'),
+""",
     )
     with site.client() as client:
         assert client.get("/thread").text == "False True"

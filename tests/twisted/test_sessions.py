@@ -256,16 +256,36 @@ def test_a_new_id_is_the_genuine_sessions_too(site: TwistedSite) -> None:
     body = """
 class Page(Resource):
     def render_GET(self, request):
+        registry["sessions"] = request.site.sessions
         return request.getSession().uid
 resource = Page()
 """
     site.write("a.rpy", f"{HEADS['genuine']}{body}")
     with site.client() as client:
         first = client.get("/a").text
-        assert client.session is not None and client.session.uid == first
-        client.session.regenerate()
-        uid = client.session  # the cookie still has the old id
-        assert uid is None
+        session = client.session
+        assert session is not None and session.uid == first
+        sessions = client.registry["sessions"]
+        genuine = sessions[first.encode()]
+        session.regenerate()
+        assert client.session is None  # the cookie still has the old id
+        assert session.uid != first
+        assert sessions[session.uid.encode()] is genuine
+        assert genuine.uid == session.uid
+
+
+def test_a_session_leaves_the_reactor_of_the_site_alone(site: TwistedSite) -> None:
+    body = """
+class Page(Resource):
+    def render_GET(self, request):
+        request.site.reactor = own = object()
+        request.getSession()
+        return str(request.site.reactor is own)
+resource = Page()
+"""
+    site.write("a.rpy", f"{HEADS['genuine']}{body}")
+    with site.client() as client:
+        assert client.get("/a").text == "True"
 
 
 def test_uncached_executions_leave_nothing(site: TwistedSite) -> None:

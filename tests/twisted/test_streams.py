@@ -19,7 +19,7 @@ from rpyserve import Site
 from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.request import Request
 from rpyserve.http.response import start_body
-from rpyserve.twisted.channel import HIGH_WATER
+from rpyserve.twisted.takeover import HIGH_WATER
 from tests.support.genuine import TwistedSite
 from tests.support.http_client import Client, CutOff, head
 

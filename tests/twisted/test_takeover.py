@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, Message, Request, TextMessage
 
@@ -26,12 +27,14 @@ class Echo(Protocol):  # type: ignore[misc]
 
     def __init__(self, ends: list[str]) -> None:
         self.ends = ends
+        self.heard = b""
 
     def connectionMade(self) -> None:
         self.transport.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgr")
         self.transport.write(b"ade: echo\r\nX-Own: yes\r\n\r\nhello ")
 
     def dataReceived(self, data: bytes) -> None:
+        self.heard += data
         self.transport.write(data.upper())
         if b"bye" in data:
             self.transport.loseConnection()
@@ -53,6 +56,7 @@ class Taken(Resource):  # type: ignore[misc]
 
     def render_GET(self, request: Any) -> Any:
         transport, request.channel.transport = request.channel.transport, None
+        self.transport = transport
         transport.protocol = Echo(self.ends)
         transport.protocol.makeConnection(transport)
         return NOT_DONE_YET
@@ -81,6 +85,26 @@ async def test_a_protocol_that_takes_over(connect: Any) -> None:
     assert resource.ends == ["ConnectionDone"]
 
 
+async def test_a_protocol_that_has_paused_hears_nothing(connect: Any) -> None:
+    resource = Taken()
+    client = connect(Site(resource).respond)
+    await client.send(UPGRADE)
+    await read_until(client, b"EARLY ")
+    transport = resource.transport
+    transport.pauseProducing()  # while the client is silent
+    await client.send(b"more")
+    await trio.testing.wait_all_tasks_blocked()
+    assert transport.protocol.heard == b"early "
+    transport.resumeProducing()
+    transport.pauseProducing()  # before anything has come of that
+    await trio.testing.wait_all_tasks_blocked()
+    assert transport.protocol.heard == b"early "
+    transport.resumeProducing()
+    assert await read_until(client, b"MORE") == b"MORE"
+    await client.aclose()
+    await client.over.wait()
+
+
 async def test_the_client_leaves(connect: Any) -> None:
     resource = Taken()
     client = connect(Site(resource).respond)
@@ -100,6 +124,23 @@ async def test_the_protocol_raises(connect: Any, caplog: pytest.LogCaptureFixtur
     await client.over.wait()
     assert resource.ends == ["ConnectionDone"]
     assert "ValueError: the protocol failed" in caplog.text
+
+
+async def test_its_producer_raises(connect: Any, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def resumeProducing(self) -> None:
+            raise ValueError("the producer failed")
+
+        def stopProducing(self) -> None: ...
+
+    resource = Taken()
+    client = connect(Site(resource).respond)
+    await client.send(UPGRADE)
+    await read_until(client, b"EARLY ")
+    resource.transport.registerProducer(Broken(), False)
+    await client.over.wait()
+    assert resource.ends == ["ConnectionDone"]
+    assert "ValueError: the producer failed" in caplog.text
 
 
 @pytest.mark.skipif(TWISTED < (25, 5), reason="this Twisted has no WebSockets of its own")
