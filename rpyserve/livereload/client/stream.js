@@ -122,13 +122,21 @@ class Membership {
     if (this.isShared) fields.shared = "";
     if (isReloaded) fields.reloaded = "";
     const options = { cache: "no-store", signal: this.over.signal };
+    const url = eventsUrl(fields);
     const sent = performance.now();
     try {
-      const response = await fetch(eventsUrl(fields), options);
+      const response = await fetch(url, options);
       const received = performance.now();
       if (response.ok) {
         const said = await response.json();
-        setClock({ sent, received, now: said.now });
+        // While a page loads, what runs here may be long after what happened.
+        const entries = performance.getEntriesByName(url.href);
+        const timing = entries.find(({ startTime }) => startTime >= sent);
+        setClock({
+          sent: timing?.requestStart || sent,
+          received: timing?.responseStart || received,
+          now: said.now,
+        });
         return said;
       }
       // The server is there, but without live reload, or not for this visitor.
@@ -390,8 +398,7 @@ for (const event of ["pointerdown", "keydown"]) {
 async function isOwnDoing(spans) {
   const now = performance.now();
   const isRunning = spans.some(([, to]) => to === null);
-  const lastEnd = Math.max(...spans.map(([, to]) => to)) - clock.offset;
-  const deadline = isRunning ? now + OWN_REQUEST_WAIT : lastEnd + TIMING_DELAY;
+  const deadline = now + (isRunning ? OWN_REQUEST_WAIT : TIMING_DELAY);
   while (true) {
     noteRequests(timings.takeRecords());
     if (spans.every(isInOwnRequest)) return true;
