@@ -36,8 +36,8 @@ function leave() {
 
 const isConnected = () => !noticeTimer;
 
-// Says what has become of the changes so far: "shown", "loading" or "unchanged". *caused* is 1 where
-// this page has caused them, because it had been loaded again.
+// Says what has become of the changes so far: "shown", "loading" or "unchanged". *caused* is 1
+// where this page has caused them, because it had been loaded again.
 const answer = (did, caused = 0) => membership?.answer({ since: cursor, did, caused });
 
 function eventsUrl(fields) {
