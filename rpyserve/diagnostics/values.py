@@ -229,7 +229,8 @@ class _Writer:
         name = kind.__name__
         pairs: Iterable[tuple[str, Any]] = ()
         if issubclass(kind, tuple):
-            pairs = zip(kind._fields, tuple.__iter__(value), strict=False)  # type: ignore[attr-defined]
+            fields: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]
+            pairs = zip(fields, tuple.__iter__(value), strict=False)
         elif _package(kind) == "rpyserve":
             name, pairs = self._object_of_rpyserve(value, kind)
         elif _is_author_class(kind):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -150,7 +151,7 @@ class ScriptTag:
         # A copy that the browser kept from before may have another tag, or none.
         headers = request.raw_headers
         request.raw_headers = HeaderFields(pair for pair in headers if pair[0] not in _CONDITIONAL)
-        return PageLoad(self, request, self.cursor())
+        return PageLoad(self, request, self.cursor(), time.time())
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +162,13 @@ class PageLoad:
         tags: makes the tags.
         request: asks for the page.
         cursor: the last change when the page was asked for.
+        asked: when that was, in seconds since the epoch.
     """
 
     tags: ScriptTag
     request: Request
     cursor: str
+    asked: float
 
     def with_tag(self, response: Response) -> Response:
         """Return *response* with a tag; as it is where it cannot have one."""
@@ -221,6 +224,7 @@ class PageLoad:
             "digest": "" if content is None else _digest(content),
             "policy": _digest(" ".join(policy).encode()) if policy else "",
             "sent": self.tags.sent.keep(response, content),
+            "asked": str(round(self.asked * 1000)),
         }
         attributes = " ".join(f'data-{name}="{escape(value)}"' for name, value in data.items())
         src = f"{self._way_up()}-/follow.js"

@@ -557,8 +557,9 @@ class _Body:
                 self._read_call(node, conditions)
             elif isinstance(getattr(node, "ctx", None), (ast.Store, ast.Del)):
                 self._assign(node, sources)
-            elif isinstance(getattr(node, "name", None), str):  # of an exception, or a pattern
-                self._variables.setdefault(node.name, set()).update(sources)  # type: ignore[attr-defined]
+            elif isinstance(name := getattr(node, "name", None), str):
+                # of an exception, or a pattern
+                self._variables.setdefault(name, set()).update(sources)
         match statement:
             case ast.Assign(targets, ast.Name(name)):
                 self._note_kept(name, targets)

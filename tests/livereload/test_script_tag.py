@@ -99,13 +99,14 @@ def at(*names: str) -> str:
 # What is in it
 
 
-async def test_a_page(tags: ScriptTag) -> None:
+async def test_a_page(tags: ScriptTag, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 1234.5678)
     answer = await load(answering("<p>Hi", sources=[at("a b.rpy")]), tags)
     assert answer.text == (
         '<script src="./-/errors.js?" data-rpyserve-errors></script>'
         '<script async src="./-/follow.js" data-rpyserve="boot-7" data-sources="/a%20b.rpy"'
         ' data-made="script" data-method="GET" data-status="200" data-digest="ebf7d66d"'
-        ' data-policy="" data-sent=""></script><p>Hi'
+        ' data-policy="" data-sent="" data-asked="1234568"></script><p>Hi'
     )
 
 

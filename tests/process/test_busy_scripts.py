@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,6 +70,29 @@ def later() -> Iterator[Callable[..., Future[Reply]]]:
         yield pool.submit
 
 
+Hold = Callable[..., AbstractContextManager[tuple[Server, Visitor, Future[Reply]]]]
+
+
+@pytest.fixture
+def hold(site: Path, tmp_path: Path, later: Callable[..., Future[Reply]]) -> Hold:
+    """``hold(script, method)``: a server while *script*, the page ``/page``, holds it; one who has
+    visited ``/count`` before; and what ``/page`` answers to somebody else.
+    """
+
+    @contextmanager
+    def hold(script: str, method: str = "GET") -> Iterator[tuple[Server, Visitor, Future[Reply]]]:
+        (site / "page.rpy").write_text(script)
+        (site / "count.rpy").write_text(COUNTS)
+        with serving(site, tmp_path) as server:
+            visitor = Visitor(server.port)
+            assert visitor.ask("/count").text == "1"
+            page = later(Visitor(server.port).ask, "/page", method)
+            wait_until_busy(server)
+            yield server, visitor, page
+
+    return hold
+
+
 BEGUN = "    print('begun', flush=True)\n"
 
 
@@ -120,16 +144,8 @@ HOLDING = {
 
 
 @pytest.mark.parametrize("script", HOLDING.values(), ids=HOLDING)
-def test_a_save_interrupts_the_old_run(
-    site: Path, tmp_path: Path, later: Callable[..., Future[Reply]], script: str
-) -> None:
-    (site / "page.rpy").write_text(script)
-    (site / "count.rpy").write_text(COUNTS)
-    with serving(site, tmp_path) as server:
-        visitor = Visitor(server.port)
-        assert visitor.ask("/count").text == "1"
-        page = later(visitor.ask, "/page")
-        wait_until_busy(server)
+def test_a_save_interrupts_the_old_run(site: Path, hold: Hold, script: str) -> None:
+    with hold(script) as (server, visitor, page):
         (site / "page.rpy").write_text(MENDED)
         assert visitor.ask("/count").text == "2"
         assert page.result(LIMIT) == Reply(200, "mended")
@@ -137,55 +153,36 @@ def test_a_save_interrupts_the_old_run(
         assert "mended" not in server.output()  # the line that ran, not the one that is there now
 
 
-def test_a_save_of_a_module_on_its_stack(
-    site: Path, tmp_path: Path, later: Callable[..., Future[Reply]]
-) -> None:
+def test_a_save_of_a_module_on_its_stack(site: Path, hold: Hold) -> None:
     (site / "helper.py").write_text(f"def work():\n{BEGUN}    while True: pass\n")
-    (site / "page.rpy").write_text("import helper\ndef resource(request): return helper.work()\n")
-    with serving(site, tmp_path) as server:
-        page = later(Visitor(server.port).ask, "/page")
-        wait_until_busy(server)
+    script = "import helper\ndef resource(request): return helper.work()\n"
+    with hold(script) as (_, _, page):
         (site / "helper.py").write_text("def work():\n    return 'mended'\n")
         assert page.result(LIMIT) == Reply(200, "mended")
 
 
-def test_a_module_that_loops_while_it_is_imported(
-    site: Path, tmp_path: Path, later: Callable[..., Future[Reply]]
-) -> None:
+def test_a_module_that_loops_while_it_is_imported(site: Path, hold: Hold) -> None:
     (site / "helper.py").write_text("print('begun', flush=True)\nwhile True: pass\n")
-    (site / "page.rpy").write_text("import helper\ndef resource(request): return helper.text\n")
-    with serving(site, tmp_path) as server:
-        page = later(Visitor(server.port).ask, "/page")
-        wait_until_busy(server)
+    with hold("import helper\ndef resource(request): return helper.text\n") as (_, _, page):
         (site / "helper.py").write_text("text = 'mended'\n")
         assert page.result(LIMIT) == Reply(200, "mended")
 
 
-def test_a_save_of_another_script_interrupts_nothing(
-    site: Path, tmp_path: Path, later: Callable[..., Future[Reply]]
-) -> None:
-    (site / "page.rpy").write_text(busy("time.sleep(1.5)\nreturn 'slow'"))
-    with serving(site, tmp_path) as server:
-        page = later(Visitor(server.port).ask, "/page")
-        wait_until_busy(server)
+def test_a_save_of_another_script_interrupts_nothing(site: Path, hold: Hold) -> None:
+    with hold(busy("time.sleep(1.5)\nreturn 'slow'")) as (server, _, page):
         (site / "other.rpy").write_text(MENDED)
         (site / "page.rpy").touch()
         assert page.result(LIMIT) == Reply(200, "slow")
         assert "Interrupted" not in server.output()
 
 
-def test_what_may_have_had_an_effect_is_not_done_again(
-    site: Path, tmp_path: Path, later: Callable[..., Future[Reply]]
-) -> None:
-    (site / "page.rpy").write_text(busy("while True: pass"))
-    with serving(site, tmp_path) as server:
-        page = later(Visitor(server.port).ask, "/page", "POST")
-        wait_until_busy(server)
+def test_what_may_have_had_an_effect_is_not_done_again(site: Path, hold: Hold) -> None:
+    with hold(busy("while True: pass"), "POST") as (_, visitor, page):
         (site / "page.rpy").write_text(MENDED)
         reply = page.result(LIMIT)
         assert reply.status == 503
         assert "page.rpy was saved while this run of it was busy" in reply.text
-        assert Visitor(server.port).ask("/page", "POST").text == "mended"
+        assert visitor.ask("/page", "POST").text == "mended"
 
 
 def test_a_stream_that_has_begun_is_cut_off(site: Path, tmp_path: Path) -> None:
@@ -245,15 +242,9 @@ def test_a_class_of_thirty_with_one_endless_loop(
 
 @pytest.mark.parametrize("script", HOLDING.values(), ids=HOLDING)
 def test_the_first_ctrl_c_ends_the_run_and_the_next_stops_the_server(
-    site: Path, tmp_path: Path, later: Callable[..., Future[Reply]], script: str
+    hold: Hold, script: str
 ) -> None:
-    (site / "page.rpy").write_text(script)
-    (site / "count.rpy").write_text(COUNTS)
-    with serving(site, tmp_path) as server:
-        visitor = Visitor(server.port)
-        assert visitor.ask("/count").text == "1"
-        page = later(visitor.ask, "/page")
-        wait_until_busy(server)
+    with hold(script) as (server, visitor, page):
         server.process.send_signal(signal.SIGINT)
         reply = page.result(LIMIT)
         assert reply.status == 503
@@ -299,37 +290,22 @@ async def resource(request):
 """
 
 
-def test_an_interruption_is_over_when_others_had_their_turn(
-    site: Path, tmp_path: Path, later: Callable[..., Future[Reply]]
-) -> None:
-    (site / "page.rpy").write_text(KEEPS_IT)
-    with serving(site, tmp_path) as server:
-        page = later(Visitor(server.port).ask, "/page")
-        wait_until_busy(server)
+def test_an_interruption_is_over_when_others_had_their_turn(hold: Hold) -> None:
+    with hold(KEEPS_IT) as (server, _, page):
         server.process.send_signal(signal.SIGINT)
         assert page.result(LIMIT) == Reply(200, "went on")
         server.wait_for("the server goes on")
         assert server.output().count("Interrupted") == 1
 
 
-def test_ctrl_c_in_a_long_regular_expression(
-    site: Path, tmp_path: Path, later: Callable[..., Future[Reply]]
-) -> None:
-    (site / "page.rpy").write_text(busy("import re\nre.match('(a+)+$', 'a' * 60 + 'b')"))
-    with serving(site, tmp_path) as server:
-        page = later(Visitor(server.port).ask, "/page")
-        wait_until_busy(server)
+def test_ctrl_c_in_a_long_regular_expression(hold: Hold) -> None:
+    with hold(busy("import re\nre.match('(a+)+$', 'a' * 60 + 'b')")) as (server, _, page):
         server.process.send_signal(signal.SIGINT)
         assert page.result(LIMIT).status == 503
 
 
-def test_sigterm_stops_the_server_at_once(
-    site: Path, tmp_path: Path, later: Callable[..., Future[Reply]]
-) -> None:
-    (site / "page.rpy").write_text(busy("while True: pass"))
-    with serving(site, tmp_path) as server:
-        page = later(Visitor(server.port).ask, "/page")
-        wait_until_busy(server)
+def test_sigterm_stops_the_server_at_once(hold: Hold) -> None:
+    with hold(busy("while True: pass")) as (server, _, page):
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(LIMIT) == 0
         assert "Stopped." in server.output()
@@ -356,13 +332,10 @@ def resource(request):
 
 
 def test_what_cannot_be_interrupted_is_told_and_interrupted_when_it_ends(
-    site: Path, tmp_path: Path, later: Callable[..., Future[Reply]]
+    site: Path, tmp_path: Path, hold: Hold
 ) -> None:
     go = tmp_path / "go"
-    (site / "page.rpy").write_text(UNINTERRUPTIBLE.format(go=str(go)))
-    with serving(site, tmp_path) as server:
-        page = later(Visitor(server.port).ask, "/page")
-        wait_until_busy(server)
+    with hold(UNINTERRUPTIBLE.format(go=str(go))) as (server, _, page):
         (site / "page.rpy").write_text(MENDED)
         server.wait_for("cannot be interrupted before it ends")
         go.touch()
@@ -432,16 +405,13 @@ IN_THREAD = "import time\nfrom rpyserve import in_thread\n@in_thread\n"
 
 
 def test_an_edit_does_not_disturb_a_function_in_a_thread(
-    site: Path, tmp_path: Path, later: Callable[..., Future[Reply]]
+    site: Path, tmp_path: Path, hold: Hold
 ) -> None:
     go = tmp_path / "go"
     wait = f"import os\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)\nreturn 'old'"
-    (site / "page.rpy").write_text(busy(wait).replace("import time\n", IN_THREAD))
-    with serving(site, tmp_path) as server:
-        page = later(Visitor(server.port).ask, "/page")
-        wait_until_busy(server)
+    with hold(busy(wait).replace("import time\n", IN_THREAD)) as (server, visitor, page):
         (site / "page.rpy").write_text(MENDED)
-        assert Visitor(server.port).ask("/page").text == "mended"
+        assert visitor.ask("/page").text == "mended"
         server.wait_for("page.rpy changed")
         go.touch()
         assert page.result(LIMIT) == Reply(200, "old")
@@ -449,14 +419,9 @@ def test_an_edit_does_not_disturb_a_function_in_a_thread(
 
 
 @pytest.mark.parametrize("statement", ["time.sleep(1)\nreturn 'slept'", "while True: pass"])
-def test_ctrl_c_while_functions_run_in_threads(
-    site: Path, tmp_path: Path, later: Callable[..., Future[Reply]], statement: str
-) -> None:
+def test_ctrl_c_while_functions_run_in_threads(hold: Hold, statement: str) -> None:
     """They have the time that all open requests have, and are interrupted then."""
-    (site / "page.rpy").write_text(busy(statement).replace("import time\n", IN_THREAD))
-    with serving(site, tmp_path) as server:
-        page = later(Visitor(server.port).ask, "/page")
-        wait_until_busy(server)
+    with hold(busy(statement).replace("import time\n", IN_THREAD)) as (server, _, page):
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(LIMIT) == 0
         assert "Not waiting" not in server.output()

@@ -65,10 +65,8 @@ class Tab:
         self._data = b""
         name, missed = self.event()
         assert name == "hello"
-        if writes and any(
-            missed.values()
-        ):  # what loading the page has written may be announced already
-            self._look(missed)
+        if writes and any(missed.values()):
+            self._look(missed)  # what loading the page has written is announced already
         else:
             assert missed == {"urls": [], "all": False, "data": False}
 

@@ -155,9 +155,6 @@ def test_no_module_of_the_site_replaces_one_of_the_server(
             assert (status, text) == (200, '{"text": "own", "month": "January"}'), server.output()
             assert ask(c, "/broken", Accept="text/html")[0] == 500
             assert ask(c, "/missing", Accept="application/json")[0] == 404
-        assert (
-            "of the site" not in server.output().replace("(", "").partition("Traceback")[0] or True
-        )
         assert "of the site'" not in server.output()
 
 

@@ -269,12 +269,12 @@ task.react(lambda reactor: defer.ensureDeferred(main(reactor)))
 @pytest.mark.parametrize(
     ("body", "most"),
     [
-        ("", 1.0),
-        ("reactor.callInThread(time.sleep, 30)", 6.0),
-        ("reactor.callLater(0, spin)", 3.0),
+        ("", 3),
+        ("reactor.callInThread(time.sleep, 30)", 18),
+        ("reactor.callLater(0, spin)", 9),
     ],
 )
-def test_ctrl_c_with_a_busy_reactor(tmp_path: Path, body: str, most: float) -> None:
+def test_ctrl_c_with_a_busy_reactor(tmp_path: Path, body: str, most: int) -> None:
     text = f"""
 import time
 {PAGE}
@@ -295,9 +295,5 @@ reactor.run()
         server.wait_for("spins" if "spin" in body else "begun")
         if "spin" not in body:
             assert httpx.get(server.url).text == "hello"
-        began = time.monotonic()
         server.process.send_signal(signal.SIGINT)
-        server.expected_code = server.process.wait(20)
-        print(body, time.monotonic() - began, server.output())
-        assert server.expected_code == 0
-        assert time.monotonic() - began < most * 3
+        assert server.process.wait(most) == 0

@@ -104,7 +104,6 @@ class SharedRecords:
     blobs: dict[bytes, bytes] = field(default_factory=dict)
     due: dict[bytes, float] = field(default_factory=dict)
     owners: dict[bytes, bytes] = field(default_factory=dict)
-    claimed: dict[bytes, bytes] = field(default_factory=dict)
     changed: trio.Condition = field(default_factory=trio.Condition)
     tokens: Any = field(default_factory=count)
     listeners: dict[bytes, set[bytes]] = field(default_factory=lambda: defaultdict(set))

@@ -114,8 +114,8 @@ function pathsOf(sheet) {
   return paths;
 }
 
-// Each is loaded again before the old one, which still wins, and goes when the new one is there with
-// all that it imports: there is no moment without either.
+// Each is loaded again before the old one, which still wins, and goes when the new one is there
+// with all that it imports: there is no moment without either.
 async function swapStylesheets(isChanged, stamp, mirror) {
   const elements = rootsIn(document).flatMap((root) => sheets(root));
   const paths = elements.flatMap(({ sheet, href }) => (sheet ? pathsOf(sheet) : [pathOf(href)]));

@@ -35,7 +35,8 @@ function textOf(value) {
     if (typeof value !== "object" || value === null) return String(value);
     return JSON.stringify(value) ?? String(value);
   } catch {
-    return Object.prototype.toString.call(value); // it contains itself, or has a toString() that fails
+    // It contains itself, or has a toString() that fails.
+    return Object.prototype.toString.call(value);
   }
 }
 

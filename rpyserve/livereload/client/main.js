@@ -17,6 +17,7 @@ const MAX_RETRIES = 5; // fetches of the page that fail, before it is loaded ins
 
 let page = readTag(tag);
 let cursor = page.rpyserve;
+const ASKED = Number(page.asked); // when the server was asked for this load: ms of its time
 let mirror = null; // stays null where the page has scripts
 let textMirror = null; // the same for a page that has; a promise
 let aside = null; // the page, while an error page is shown in its place

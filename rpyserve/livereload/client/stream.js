@@ -7,7 +7,7 @@
 // this machine and over TLS; without them each tab has a stream of its own. Where a site's own
 // streams need the connections, there is none, and the server is asked now and then.
 //
-// Uses *cursor*, *SITE* and queueChange() of the page, once it has joined.
+// Uses *cursor*, *SITE*, *ASKED* and queueChange() of the page, once it has joined.
 
 const RETRY_DELAY = 300; // ms until the server is asked again: it may be starting
 const NOTICE_DELAY = 700; // ms without the server before the page says so
@@ -36,8 +36,8 @@ function leave() {
 
 const isConnected = () => !noticeTimer;
 
-// Says what has become of the changes so far: "shown", "loading" or "unchanged". *caused* is 1 where
-// this page has caused them, because it had been loaded again.
+// Says what has become of the changes so far: "shown", "loading" or "unchanged". *caused* is 1
+// where this page has caused them, because it had been loaded again.
 const answer = (did, caused = 0) => membership?.answer({ since: cursor, did, caused });
 
 function eventsUrl(fields) {
@@ -60,6 +60,7 @@ class Membership {
   isSilent = false; // whether the tab that has the stream has not answered
   tabs = 1; // that follow, as far as they have been counted
   counted = null;
+  caughtUp = null; // the first answer, a promise
   lock = null;
   answers = new Answers();
 
@@ -79,7 +80,8 @@ class Membership {
   }
 
   async begin() {
-    if (!(await this.catchUp())) return;
+    this.caughtUp = this.catchUp();
+    if (!(await this.caughtUp)) return;
     if (!this.isShared) return this.lead();
     this.post("joined", { visitor: this.visitor });
     this.request({ signal: this.waiting.signal });
@@ -120,13 +122,21 @@ class Membership {
     if (this.isShared) fields.shared = "";
     if (isReloaded) fields.reloaded = "";
     const options = { cache: "no-store", signal: this.over.signal };
+    const url = eventsUrl(fields);
     const sent = performance.now();
     try {
-      const response = await fetch(eventsUrl(fields), options);
+      const response = await fetch(url, options);
       const received = performance.now();
       if (response.ok) {
         const said = await response.json();
-        setClock({ sent, received, now: said.now });
+        // While a page loads, what runs here may be long after what happened.
+        const entries = performance.getEntriesByName(url.href);
+        const timing = entries.find(({ startTime }) => startTime >= sent);
+        setClock({
+          sent: timing?.requestStart || sent,
+          received: timing?.responseStart || received,
+          now: said.now,
+        });
         return said;
       }
       // The server is there, but without live reload, or not for this visitor.
@@ -271,8 +281,9 @@ class Membership {
     this.isSilent = false;
   }
 
-  on_change(message) {
-    if (!this.isLeading) this.hear(message);
+  // What is heard while this tab asks for the first time waits: the server's time is not known yet.
+  async on_change(message) {
+    if ((await this.caughtUp) && !this.isLeading) this.hear(message);
   }
 
   on_lost() {
@@ -386,23 +397,20 @@ for (const event of ["pointerdown", "keydown"]) {
 // Whether this page has made all of the requests that ran at these times of the server.
 async function isOwnDoing(spans) {
   const now = performance.now();
-  const starts = spans.map(([from]) => from - clock.offset);
   const isRunning = spans.some(([, to]) => to === null);
-  const lastEnd = Math.max(...spans.map(([, to]) => to)) - clock.offset;
-  const deadline = isRunning ? now + OWN_REQUEST_WAIT : lastEnd + TIMING_DELAY;
+  const deadline = now + (isRunning ? OWN_REQUEST_WAIT : TIMING_DELAY);
   while (true) {
     noteRequests(timings.takeRecords());
-    if (starts.every(isInOwnRequest)) return true;
+    if (spans.every(isInOwnRequest)) return true;
     if (performance.now() >= deadline) return false;
     await sleep(20);
   }
 }
 
-function isInOwnRequest(moment) {
+function isInOwnRequest([from]) {
+  const moment = from - clock.offset;
   const slack = CLOCK_SLACK + clock.trip / 2;
-  const load = performance.getEntriesByType("navigation")[0] ?? {};
-  // WebKit may not know when the page itself had come; it was there when it was parsed.
-  const loaded = load.responseEnd || load.domInteractive || performance.now();
-  const own = [...requests, [0, loaded]];
-  return own.some(([start, end]) => start - slack <= moment && moment <= end + slack);
+  // By the server's own clock: what begins just after the load is not of the load.
+  if (-slack <= moment && from <= ASKED) return true;
+  return requests.some(([start, end]) => start - slack <= moment && moment <= end + slack);
 }
