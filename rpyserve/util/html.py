@@ -17,16 +17,21 @@ _SIMPLE_TYPES: Final = frozenset({str, int, float, Markup})
 class _Interpolation(Protocol):
     """A value of a t-string, and how it is to be written."""
 
-    value: Any
-    conversion: str | None
-    format_spec: str
+    @property
+    def value(self) -> Any: ...
+    @property
+    def conversion(self) -> str | None: ...
+    @property
+    def format_spec(self) -> str: ...
 
 
 class _Template(Protocol):
     """What a t-string makes (PEP 750): ``string.templatelib.Template`` of Python 3.14."""
 
-    strings: tuple[str, ...]
-    interpolations: tuple[_Interpolation, ...]
+    @property
+    def strings(self) -> tuple[str, ...]: ...
+    @property
+    def interpolations(self) -> tuple[_Interpolation, ...]: ...
 
 
 @public
@@ -39,13 +44,22 @@ def html(template: str | _Template, /, *args: Any, **values: Any) -> Markup:
 
     Args:
         template: HTML with ``{name}`` or ``{}`` where values go; from Python 3.14 on also a
-            t-string, ``html(t"<p>Hello {name}</p>")``, which has its values in it.
-        args, values: the values, of any type.
+            t-string, ``html(t"<p>Hello {name}</p>")``, which has its values in it (PEP 750).
+        args, values: the values, of any type; none with a t-string.
 
     Returns:
         `markupsafe.Markup`, a `str` that may be returned from a render method.
+
+    Raises:
+        TypeError: *template* is no template, or a t-string with values beside it.
     """
     if not isinstance(template, str):
+        if not is_t_string(template):
+            raise TypeError(
+                f"html takes a template, not {type(template).__name__}: html('{{}}', it)"
+            )
+        if args or values:
+            raise TypeError("A t-string has its values in it: html takes no others beside it")
         return _of_t_string(template)
     if _SIMPLE_TYPES.issuperset(map(type, (*args, *values.values()))) and (
         _SIMPLE_TEMPLATE.fullmatch(template)
@@ -60,12 +74,13 @@ def _of_t_string(template: _Template) -> Markup:
     strings = iter(template.strings)
     parts = [Markup(next(strings))]
     for each, text in zip(template.interpolations, strings, strict=True):
-        value = html(each.value) if _is_t_string(each.value) else each.value
+        value = html(each.value) if is_t_string(each.value) else each.value
         conversion = f"!{each.conversion}" if each.conversion else ""
         parts.append(Markup(f"{{{conversion}:{each.format_spec}}}").format(value))
         parts.append(Markup(text))
     return Markup().join(parts)
 
 
-def _is_t_string(value: object) -> bool:
+def is_t_string(value: object) -> bool:
+    """Return whether *value* is what a t-string makes."""
     return hasattr(type(value), "interpolations") and hasattr(type(value), "strings")
