@@ -39,8 +39,8 @@ def html(template: str | _Template, /, *args: Any, **values: Any) -> Markup:
     """Return *template* with the values put in, each escaped so that it cannot become markup.
 
     ``html("<p>Hello {name}</p>", name=name)`` is safe whatever the visitor called themselves. What
-    an earlier `html` call returned goes in as it is. A literal brace is written twice, as in
-    `str.format`.
+    an earlier `html` call returned goes in as it is, and so does the text of a t-string. A literal
+    brace is written twice, as in `str.format`.
 
     Args:
         template: HTML with ``{name}`` or ``{}`` where values go; from Python 3.14 on also a
@@ -67,18 +67,23 @@ def html(template: str | _Template, /, *args: Any, **values: Any) -> Markup:
         # The same, by the interpreter's own `str.format`, in a third of the time.
         escaped = {name: escape(value) for name, value in values.items()}
         return Markup(str.format(template, *map(escape, args), **escaped))
-    return Markup(template).format(*args, **values)
+    given = {name: _of_value(value) for name, value in values.items()}
+    return Markup(template).format(*map(_of_value, args), **given)
 
 
 def _of_t_string(template: _Template) -> Markup:
     strings = iter(template.strings)
     parts = [Markup(next(strings))]
     for each, text in zip(template.interpolations, strings, strict=True):
-        value = html(each.value) if is_t_string(each.value) else each.value
+        value = _of_value(each.value)
         conversion = f"!{each.conversion}" if each.conversion else ""
         parts.append(Markup(f"{{{conversion}:{each.format_spec}}}").format(value))
         parts.append(Markup(text))
     return Markup().join(parts)
+
+
+def _of_value(value: Any) -> Any:
+    return _of_t_string(value) if is_t_string(value) else value
 
 
 def is_t_string(value: object) -> bool:

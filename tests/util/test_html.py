@@ -75,6 +75,11 @@ def test_a_t_string_is_escaped() -> None:
     assert isinstance(found, Markup)
 
 
+def test_a_t_string_is_a_value() -> None:
+    row = TString(("<li>", "</li>"), (Interpolation("<b>"),))
+    assert html("<ul>{}{row}</ul>", 1, row=row) == "<ul>1<li>&lt;b&gt;</li></ul>"
+
+
 def test_a_t_string_takes_no_values_beside_it() -> None:
     with pytest.raises(TypeError, match="A t-string has its values in it"):
         html(TString(("<p>",), ()), name="Ada")
