@@ -341,6 +341,7 @@ _EXPLANATIONS: Final[tuple[tuple[Callable[[Any], object], str, str], ...]] = (
         "{article} {kind}",
         'Write return it.model_dump(mode="json"): a dict is sent as JSON.',
     ),
+    (_class_has_method("_repr_html_"), "{article} {kind}", "Write return it._repr_html_()."),
     (_class_has_method("isoformat"), "{article} {kind}", "Write return it.isoformat()."),
     (
         lambda value: dataclasses.is_dataclass(type(value)),
