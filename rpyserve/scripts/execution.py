@@ -20,7 +20,7 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from itertools import count
@@ -150,7 +150,7 @@ class Execution:
         """
         self.running = False
         for value in list((namespace or {}).values()):
-            if is_interface(value) and execution_of(value) is self:
+            if isinstance(value, InterfaceClass) and execution_of(value) is self:
                 definition_key(value)
 
     def key(self, name: str, number: int) -> Key:
@@ -450,15 +450,20 @@ class ScriptExecution(Execution):
         self.missing_inputs: list[str] = []
 
 
-@contextmanager
-def executing(execution: Execution) -> Iterator[None]:
+class executing:
     """While inside, *execution* is the running one. When it went well, call its `finish`."""
-    token = _running.set(execution)
-    try:
-        yield
-    finally:
-        _running.reset(token)
-        execution.running = False
+
+    __slots__ = ("_execution", "_token")
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+
+    def __enter__(self) -> None:
+        self._token = _running.set(self._execution)
+
+    def __exit__(self, *raised: object) -> None:
+        _running.reset(self._token)
+        self._execution.running = False
 
 
 def populate_namespace(namespace: dict[str, Any], execution: Execution) -> None:

@@ -51,7 +51,7 @@ from types import CodeType, FrameType, ModuleType
 from typing import Any, ClassVar, Final, NamedTuple
 
 from rpyserve.scripts import definitions, file_state
-from rpyserve.scripts.background import BackgroundTasks, noting_threads
+from rpyserve.scripts.background import BackgroundTasks, note_threads
 from rpyserve.scripts.execution import Execution, executing, populate_namespace
 from rpyserve.scripts.source import Source, compile_source, uses_of
 from rpyserve.util.text import one_line
@@ -715,8 +715,10 @@ class SiteLoader(SourceFileLoader):
         compiled = modules.compile_module(self.path)
         execution.source = compiled.data
         populate_namespace(module.__dict__, execution)
-        with noting_threads(execution), executing(execution):
+        threads = threading.enumerate()
+        with executing(execution):
             exec(compiled.code, module.__dict__)
+        note_threads(execution, threads)
         return execution
 
 
