@@ -339,6 +339,8 @@ def refuse_transient(value: object, where: str) -> list[Any]:
     Raises:
         TypeError: an uncached execution defined its class; says what to write instead.
     """
+    if type(value) in _PLAIN:
+        return []
     defined = []
     for kind in (value if _is_definition(value) else type(value), *_kinds_inside(value)):
         execution_name = execution_name_of(kind)
@@ -360,6 +362,9 @@ def refusal(where: str, what: str, name: str) -> tuple[str, str]:
         f"{name} into a .py file beside it and import it, or keep plain values: text, numbers, "
         "lists, dicts.",
     )
+
+
+_PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
 
 
 def _is_definition(value: object) -> bool:

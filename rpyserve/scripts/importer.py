@@ -201,6 +201,8 @@ class SiteModules:
 
     def refresh(self) -> None:
         """Drop the modules if one has changed, or if an import would now find another file."""
+        if not (self._files or self._lookups):
+            return
         with self._lock:
             states = *self._files.values(), *self._lookups.values()
         if file_state.any_changed(states):
