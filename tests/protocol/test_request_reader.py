@@ -149,17 +149,33 @@ def test_what_a_head_says_of_the_connection() -> None:
         assert (old.keep_alive, old.expects_continue) == (False, False)
 
 
-def test_few_heads_are_kept_and_no_long_ones() -> None:
+def test_few_heads_are_kept_only_those_that_come_twice_and_no_long_ones() -> None:
     limits = Limits(line=12345)
-    reader, kept = RequestReader(limits), request_reader._head_cache(limits, "http")
+    reader, kept = RequestReader(limits), request_reader._head_cache(limits, "http").heads
     for number in range(3 * request_reader.MOST_CACHED):
         reader.buffer.feed(head("GET", f"/{number}"))
         assert reader.read_head() is not None
+    assert not kept
+    for number in range(3 * request_reader.MOST_CACHED):
+        reader.buffer.feed(head("GET", f"/{number}"))
+        assert reader.read_head() is not None
+        assert head("GET", f"/{number}") in kept
     assert 0 < len(kept) <= request_reader.MOST_CACHED
     kept.clear()
-    reader.buffer.feed(head("GET", "/" + "x" * request_reader.LONGEST_CACHED))
-    assert reader.read_head() is not None
+    for _ in range(2):
+        reader.buffer.feed(head("GET", "/" + "x" * request_reader.LONGEST_CACHED))
+        assert reader.read_head() is not None
     assert not kept
+
+
+def test_of_heads_that_come_once_few_are_remembered() -> None:
+    cache = request_reader.HeadCache()
+    found = reader_of(head("GET", "/")).read_head()
+    assert found is not None
+    for number in range(2 * request_reader.MOST_SEEN):
+        cache.add(b"%d" % number, found)
+    assert len(cache._seen) <= request_reader.MOST_SEEN
+    assert not cache.heads
 
 
 def test_a_head_that_others_may_send_is_refused_where_limits_are_smaller() -> None:
