@@ -83,7 +83,9 @@ class Store(Protocol):
     """Keeps records. Each method raises `Unavailable` if the store cannot be used at present.
 
     *lives* is always in seconds from now until the record is due; `math.inf` for never. What is
-    cancelled has either done its whole work or nothing of it: no lease is left behind.
+    cancelled has either done its whole work or nothing of it: no lease is left behind. What writes
+    for a request -- `create`, `write`, `give`, `move`, `end` -- is not cut off by a cancellation,
+    and takes some seconds at most.
 
     Attributes:
         name: where it is, for people; no password is in it.
