@@ -193,8 +193,9 @@ class Codec:
             self._partly_kept.add(holder)
         elif was_partly_kept:
             self._partly_kept.discard(holder)
-        signature = self._sign(self._macs[0], key, written.record)
-        return Dumped(signature + written.record, written.left_out, written.callbacks)
+        record = written.record
+        signature = self._sign(self._macs[0], key, record)
+        return Dumped(signature + record, written.left_out, written.callbacks)
 
     def _load(
         self,

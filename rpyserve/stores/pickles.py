@@ -56,13 +56,14 @@ class Output:
 
     Args:
         limit: how many bytes there may be.
+        start: what goes before that.
     """
 
     __slots__ = ("_left", "_parts")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, start: bytes = b"") -> None:
         self._left = limit
-        self._parts: list[bytes] = []
+        self._parts = [start]
 
     def write(self, data: bytes) -> None:
         """Add *data*.
