@@ -61,18 +61,18 @@ class SolePersistence(Persistence):
                     self._put_holder(holder, accessed=False)
 
     async def _catch_up(self) -> None:
-        self._catch_up_now()
+        self._store_ends()
+        for holder in list(self._unwritten.values()):
+            self._put_holder(holder)
         for request in list(self._streaming.values()):  # a message of a WebSocket is an access
             if request._session is not None:
                 self._put_holder(request._session)
 
-    def _catch_up_now(self) -> None:
+    def _store_ends(self) -> None:
         for key, record in list(self._ends.items()):
             assert record.taken is not None
             at_once(self.store.end(record.taken))
             self._ends.pop(key, None)
-        for holder in list(self._unwritten.values()):
-            self._put_holder(holder)
 
     def _unknown_to_store(self) -> int:
         return len(self._unwritten) + len(self._ends)
@@ -120,8 +120,8 @@ class SolePersistence(Persistence):
 
     def _put_used(self, request: Request, use: SoleUse) -> None:
         """Store what *request* may have changed."""
-        if self._ends:
-            self._catch_up_now()
+        if self._has_unstored_end(use):
+            self._store_ends()
         session = request._session
         if not _uses_registry(use):
             if session is not None:
