@@ -268,7 +268,7 @@ class Site(ServerObject):
     def session_ids(self, request: Request) -> list[str]:
         """Return the ids in the request's cookies, of sessions or not, the first one first."""
         wanted = self._cookie_name(request)
-        pairs = cookie_pairs(request.getHeader("cookie") or "")
+        pairs = cookie_pairs(request.raw_headers.text(b"cookie"))
         return [uid for name, uid in pairs if name == wanted]
 
     @asynccontextmanager

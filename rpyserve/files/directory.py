@@ -345,7 +345,7 @@ class Directory(Resource):
         return _Listing(self)
 
     def _resource(self, entry: _Entry, request: Request) -> Any:
-        path = os.path.join(self._path, entry.name)
+        path = f"{self._path}{'' if self._path.endswith(os.sep) else os.sep}{entry.name}"
         if entry.kind == "directory":
             return _Subdirectory(self._tree, path, entry.real)
         request._sources.append(entry.real)
