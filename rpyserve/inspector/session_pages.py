@@ -82,7 +82,7 @@ class _Sessions:
             raise Problem(400, "sort is used or left.")
         key = deadline_of if sort == "left" else _age_of_access
         after = _cursor_of(fields.get("after", ""))
-        rows, looked_at, of = await self._first(key, after, fields.get("q", ""), limit + 1)
+        rows, looked_at, of = await self._found(key, after, fields.get("q", ""), limit + 1)
         shown = rows[:limit]
         return {
             "items": [self._summary(each, question) for _, _, each in shown],
@@ -91,19 +91,41 @@ class _Sessions:
             "of": of,
         }
 
-    async def _first(
+    async def _found(
         self, key: Callable[[Session], float], after: tuple[float, str], text: str, count: int
+    ) -> tuple[list[_Row], int, int]:
+        """The first sessions with *text*: those whose id begins so; if there are none, others."""
+        if not text:
+            return await self._first(key, after, lambda session: True, 1000, count)
+        if len(text) >= SHORTEST:
+            start = text[:HANDLE]
+            found = await self._first(
+                key, after, lambda session: handle_of(session).startswith(start), 1000, count
+            )
+            if found[0]:
+                return found
+        return await self._first(
+            key, after, lambda session: _matches(session, text), AT_ONCE, count
+        )
+
+    async def _first(
+        self,
+        key: Callable[[Session], float],
+        after: tuple[float, str],
+        wanted: Callable[[Session], bool],
+        at_once: int,
+        count: int,
     ) -> tuple[list[_Row], int, int]:
         best: list[_Row] = []
         looked_at = 0
-        for part in self._parts(AT_ONCE if text else 1000):
+        for part in self._parts(at_once):
             rows = [
                 row
                 for each in part
-                if each.ended is None and (row := (key(each), handle_of(each), each))[:2] > after
+                if each.ended is None
+                and (row := (key(each), handle_of(each), each))[:2] > after
+                and wanted(each)
             ]
-            if text:
-                rows = [row for row in rows if _matches(row[2], text)]
             best = heapq.nsmallest(count, [*best, *rows], key=lambda row: row[:2])
             looked_at += len(part)
             await trio.lowlevel.checkpoint()
@@ -332,8 +354,6 @@ def _name_of(callback: Any) -> str:
 
 
 def _matches(session: Session, text: str) -> bool:
-    if len(text) >= SHORTEST and handle_of(session).startswith(text[:HANDLE]):
-        return True
     return any(
         text in each["path"] or text in each["shown"] for each in _values_of(session)
     ) or any(text in each["interface"] or text in each["shown"] for each in _components_of(session))
