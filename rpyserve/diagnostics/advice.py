@@ -157,6 +157,9 @@ def _for_dropped_text(exc: WrongResult) -> str:
     if dropped is None:
         return ""
     line = f"return {dropped.source or '...'}"
+    if dropped.is_repeated:
+        texts = f"yield str({dropped.source or '...'})"
+        return f"print() writes to the server's console. To send each of them, write:\n{texts}"
     if dropped.is_printed:
         return f"print() writes to the server's console. Write instead:\n{line}"
     return f"This text is made, and then dropped. Write:\n{line}"

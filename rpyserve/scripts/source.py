@@ -224,21 +224,27 @@ class DroppedText(NamedTuple):
         place: where it is in the source.
         source: the text as it is written; empty if it has several lines.
         is_printed: it is the argument of `print`.
+        is_repeated: a loop makes it, perhaps many times.
     """
 
     place: Range
     source: str
     is_printed: bool
+    is_repeated: bool = False
 
 
 def find_dropped_text(code: CodeType, lines: Sequence[str]) -> DroppedText | None:
     """Return the last text that the function with *code* drops, or else prints; None if none."""
     tree = _parsed(lines)
     found: list[DroppedText] = []
-    for statement in _own_statements(tree, code) if tree else ():
+    statements = _own_statements(tree, code) if tree else []
+    loops = [each for each in statements if isinstance(each, ast.For | ast.AsyncFor | ast.While)]
+    repeated = {node for loop in loops for node in ast.walk(loop)}
+    for statement in statements:
         match statement:
             case ast.Expr(ast.Call(ast.Name("print"), [text])):
-                found.append(_dropped(text, lines, is_printed=True))
+                printed = _dropped(text, lines, is_printed=True)
+                found.append(printed._replace(is_repeated=statement in repeated))
             case ast.Expr(ast.JoinedStr() | ast.BinOp() | ast.Constant(str()) as text):
                 found.append(_dropped(text, lines, is_printed=False))
             case ast.Expr(ast.Call(ast.Name("html" | "template")) as text):
