@@ -172,7 +172,7 @@ def main(directory: str, answer: str) -> None:
         from rpyserve.testing import Client
         from rpyserve.testing.transport import copy_site
     except ImportError as exc:
-        raise SystemExit(f"{exc}; a test needs pip install 'rpyserve[testing]'") from None
+        raise SystemExit(str(exc)) from None
     site = copy_site(Path(visit["site"]), Path(directory))
     with Client(site, session_timeout=visit["timeout"], raise_errors=False) as client:
         rehearsal = _Rehearsal(client)
