@@ -23,8 +23,9 @@ from urllib.parse import parse_qsl, unquote
 
 from rpyserve.http.browser import is_cross_origin
 from rpyserve.http.response import Response
-from rpyserve.inspector import page
-from rpyserve.inspector.session_pages import register_sessions
+from rpyserve.inspector import page, site_pages
+from rpyserve.inspector.ended_sessions import EndedSessions
+from rpyserve.inspector.session_views import register_sessions
 from rpyserve.inspector.views import Data, Problem, Question, Table, View
 from rpyserve.resources.auth import Gate
 from rpyserve.resources.resource import Resource
@@ -50,6 +51,7 @@ class Inspector:
 
     Args:
         site: the site.
+        ended: the sessions of it that have ended.
 
     Attributes:
         table: the views and the actions.
@@ -57,7 +59,7 @@ class Inspector:
         boot: tells this run of the server from others.
     """
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, ended: EndedSessions) -> None:
         self.table = Table()
         self.token = secrets.token_urlsafe(24)
         self.boot = secrets.token_hex(4)
@@ -65,8 +67,8 @@ class Inspector:
         self._started = time.time()
         self._answers = Site(Gate(_Answers(self), site))
         self._answers.trusts = lambda request: site.trusts(request)
-        self.table.add_view(View("", "Now", self._now))
-        register_sessions(self.table, site)
+        self.table.add_view(View("", "Now", self._now, site_pages.now, is_place=True))
+        self._sessions = register_sessions(self.table, site, ended)
 
     def response_to(self, request: Request) -> Awaitable[Response] | None:
         """Return what answers *request*; None if it is none of the inspector's, or not for it."""
@@ -98,10 +100,11 @@ class Inspector:
             raise Problem(405, "This is an action: POST it.", {"Allow": "POST"})
         view, names, is_json = found
         fields = dict(parse_qsl(request.uri.partition("?")[2], keep_blank_values=True))
-        data = await view.answer(Question(request, names, fields))
+        data = self._head() | await view.answer(Question(request, names, fields))
         if is_json:
-            return _json_response(self._head() | data)
-        return page.of_view(view, data, self.table, self.token)
+            return _json_response(data)
+        shown = data | {"token": self.token}
+        return page.of_view(view, names, shown, self.table, _twin_of(request))
 
     async def act(self, request: Request) -> Response:
         """Answer a POST."""
@@ -117,18 +120,11 @@ class Inspector:
         log.info("Inspector, %s: %s", escape_for_log(path), escape_for_log(done["done"]))
         if wants_json(request):
             return _json_response(self._head() | done)
-        return page.of_action(action, done, self.table)
+        return page.of_action(action, names, done, self.table)
 
     async def _now(self, question: Question) -> Data:
-        sessions = self._site.sessions.statistics()
-        return {
-            "started": self._started,
-            "sessions": {
-                "live": sessions.live,
-                "made": sessions.made,
-                "ended": {reason.value: count for reason, count in sessions.ended.items()},
-            },
-        } | self.table.described()
+        sessions = await self._sessions(question)
+        return {"started": self._started, "sessions": sessions} | self.table.described()
 
     def _head(self) -> Data:
         return {"at": round(time.time(), 3), "boot": self.boot}
@@ -160,6 +156,11 @@ class _Answers(Resource):
 def path_of(request: Request) -> str:
     """Return the path of *request* below ``/-/``, decoded."""
     return unquote(request.raw_path.removeprefix(PREFIX))
+
+
+def _twin_of(request: Request) -> str:
+    _, mark, query = request.uri.partition("?")
+    return f"{request.raw_path}.json{mark}{query}"
 
 
 def wants_json(request: Request) -> bool:

@@ -60,8 +60,10 @@ if TYPE_CHECKING:
 
     from rpyserve.http.request import Request
     from rpyserve.http.response import Response
+    from rpyserve.inspector.ended_sessions import EndedSessions
     from rpyserve.inspector.inspector import Inspector
     from rpyserve.production.metrics import Metrics
+    from rpyserve.sessions.session import Session
 
 # Seconds that open requests have once the server is to stop; async callbacks of sessions too.
 GRACE: Final = 5.0
@@ -473,10 +475,22 @@ def _with_inspector(respond: Responder, site: Site) -> Responder:
     """Wrap *respond* so that the inspector answers what is its own, to those who may see it."""
 
     @functools.cache
+    def ended_sessions() -> EndedSessions:
+        from rpyserve.inspector.ended_sessions import EndedSessions
+
+        return EndedSessions()
+
+    @functools.cache
     def inspector() -> Inspector:
         from rpyserve.inspector.inspector import Inspector
 
-        return Inspector(site)
+        return Inspector(site, ended_sessions())
+
+    def note_end(session: Session, reason: SessionEnd | None) -> None:
+        if reason is not None:
+            ended_sessions().add(session, reason)
+
+    site.sessions.observers.append(note_end)
 
     def respond_or_inspect(request: Request) -> Awaitable[Response]:
         if request.raw_path.startswith(endpoints.PREFIX) and site.trusts(request):
