@@ -108,6 +108,7 @@ class Site(ServerObject):
         errors: writes failures on the console, each once.
         on_source: called with each source of a script or module; see `SiteModules.on_source`.
         persistence: keeps sessions and the registry in a store; None if they are in memory only.
+        recorder: the `inspector.recorder.Recorder` of what requests did; None if nobody may look.
 
     "Twisted Web in 60 seconds": session basics, session endings.
     """
@@ -143,6 +144,7 @@ class Site(ServerObject):
         # In which generation the registry was found to hold much.
         self._much_in = 0
         self.persistence: Persistence | None = None
+        self.recorder: Any = None
         if store is not None:
             from rpyserve.stores.opening import parse_store, persistence_of  # many never need it
 

@@ -2,7 +2,7 @@
 
 A protocol makes a `Request` of values, and gives it two capabilities: the body, as chunks that come
 in, and a function that waits until the client has left. What the script says about the response is
-kept in a `PendingResponse`. A `Responder` answers it, and when that is over, a `RequestRecord` says
+kept in a `PendingResponse`. A `Responder` answers it, and a `RequestRecord` says how it goes, and
 how it went.
 
 Nothing here waits, except for `Request.load_body`, which is called before a script runs. Attributes
@@ -20,13 +20,13 @@ import sys
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cached_property
 from typing import (
     TYPE_CHECKING,
     Any,
     BinaryIO,
     Final,
-    NamedTuple,
     Protocol,
     TypeVar,
     overload,
@@ -207,6 +207,9 @@ class Request(ServerObject):
 
     _has_tasks = False
     """Whether `start_soon` has started something."""
+
+    _record: RequestRecord | None = None
+    """What is noted of it while it is answered; None if nobody keeps that."""
 
     _use: Any = None
     """What this request has of the store outside of the process, if the site has one."""
@@ -748,26 +751,148 @@ def _parse_basic(header: str) -> tuple[str, str] | None:
 Responder = Callable[[Request], Awaitable[Response]]
 
 
-class RequestRecord(NamedTuple):
-    """One request and its response, when it is over.
+# Bytes of bodies that are kept whole, by themselves; of what is longer, the first `BODY_START`.
+MOST_OF_REQUEST: Final = 64 * 1024
+MOST_OF_RESPONSE: Final = 16 * 1024
+BODY_START: Final = 4 * 1024
+
+
+def beginning_of(data: bytes, size: int, most: int = MOST_OF_RESPONSE) -> bytes:
+    """Return what is kept of the body, of *size* bytes, that begins with *data*."""
+    return data if size <= most else data[:BODY_START]
+
+
+# Stands for the status of a response that was never begun, as nginx has it.
+ABANDONED: Final = 499
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What is kept of a body.
+
+    Args:
+        size: how many bytes came or went, without framing.
+        kept: the beginning, or all of it; None if it was dropped to make room.
+        whole: whether that is all.
+    """
+
+    size: int
+    kept: bytes | None
+    whole: bool
+
+
+class RequestRecord:
+    """One request and its response: made when the head has been read, filled as things happen.
+
+    When the request is over, and has been logged, it lets go of `request`, and holds values only.
 
     Args:
         request: the request; None if what came was none.
         method: the method as it was sent; empty if it could not be read.
         target: the request target as it was sent; empty if it could not be read.
         client: the client's IP address and port.
+        started: when the head had been read, by trio's clock.
+
+    Attributes:
         status: the status that was sent; 499 if the client left, or the server stopped, before
             there was one.
         sent: bytes of body that were sent, without chunked framing.
-        seconds: from the end of the request's head to the end of the response.
         complete: whether the whole response went out. A stream of events ends with its client.
+        seconds: from the end of the request's head to the end of the response; None before that.
+        number: of the requests that are recorded, from 1; 0 if nothing records this one.
+        at: when it began, in seconds since the epoch.
+        request_headers: the fields of its head, names in lower case.
+        response_headers: those of the response.
+        body: seconds in which its body was read before a script had it; None if there was none.
+        execute: seconds in which its script was executed; None if it was not.
+        render: seconds until the render method had returned; None if none was called.
+        send: seconds in which the response was sent; None if the system took it at once.
+        held: seconds in which plain functions of the script held the event loop.
+        script: the file that served it, relative to the site's directory.
+        executed: why that was executed for it, such as ``"first use"``; None if it was not.
+        session: the first characters of the id that its session had at the end.
+        error: the number of its failure; see `ConsoleReporter.failures`.
+        witness: what looks at what the script does; None if nobody wants to know.
+        changed: what it changed in its session; None if nobody looked.
+        printed: what it printed and logged; None if nobody looked.
+        replay_of: the number of the request that it repeats.
+        pinned: whether it is kept however many come later.
     """
 
-    request: Request | None
-    method: str
-    target: str
-    client: Address
-    status: int
-    sent: int
-    seconds: float
-    complete: bool
+    # Those that each request fills; what few fill costs nothing as long as it is the default.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "at",
+        "client",
+        "complete",
+        "held",
+        "method",
+        "number",
+        "render",
+        "request",
+        "request_headers",
+        "response_headers",
+        "response_start",
+        "script",
+        "seconds",
+        "sent",
+        "session",
+        "started",
+        "status",
+        "target",
+    )
+
+    scheme: str = "http"
+    body: float | None = None
+    execute: float | None = None
+    send: float | None = None
+    send_began: float | None = None
+    executed: str | None = None
+    error: int | None = None
+    request_start: bytes = b""
+    request_size: int = 0
+    lacks_bodies: bool = False
+    witness: Any = None
+    changed: Any = None
+    printed: str | None = None
+    replay_of: int | None = None
+    pinned: bool = False
+
+    def __init__(
+        self, request: Request | None, method: str, target: str, client: Address, started: float
+    ) -> None:
+        self.request = request
+        self.method = method
+        self.target = target
+        self.client = client
+        self.started = started
+        self.status = ABANDONED
+        self.sent = 0
+        self.complete = False
+        self.seconds: float | None = None
+        self.number = 0
+        self.at = 0.0
+        self.request_headers: Iterable[tuple[bytes, bytes]] = ()
+        self.response_headers: Iterable[tuple[bytes, bytes]] = ()
+        self.response_start = b""
+        self.render: float | None = None
+        self.held = 0.0
+        self.script: str | None = None
+        self.session: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<RequestRecord {self.number}: {self.method} {self.target} {self.status}>"
+
+    @property
+    def request_body(self) -> Body:
+        """The body of the request, as far as somebody read it."""
+        return self._body(self.request_size, self.request_start)
+
+    @property
+    def response_body(self) -> Body:
+        """The body of the response, as far as it was sent."""
+        return self._body(self.sent, self.response_start)
+
+    def _body(self, size: int, start: bytes) -> Body:
+        return Body(size, None if self.lacks_bodies and size else start, len(start) == size)

@@ -47,6 +47,7 @@ def serve_connection(
     server: Address,
     scheme: str = "http",
     on_record: Callable[[RequestRecord], object] | None = None,
+    on_head: Callable[[RequestRecord], object] | None = None,
     shutdown: Shutdown | None = None,
     on_close: Callable[[], object] = lambda: None,
 ) -> Coroutine[Any, Any, None]:
@@ -61,12 +62,13 @@ def serve_connection(
         server: our own address and port, for each request.
         scheme: ``"http"`` or ``"https"``, for each request.
         on_record: called with each `RequestRecord` when it is over, refusals included.
+        on_head: called with the record of each request when that begins.
         shutdown: says when the server wants to stop.
         on_close: called when all is over.
     """
     shutdown = shutdown or Shutdown()
     transport = Transport(stream, limits or Limits(), scheme, shutdown)
-    connection = _Connection(transport, respond, on_record, shutdown)
+    connection = _Connection(transport, respond, on_record, on_head, shutdown)
     connection.client, connection.server, connection.scheme = client, server, scheme
     connection.on_close = on_close
     return connection.run()
@@ -77,6 +79,7 @@ class _Connection:
         "client",
         "made_room",
         "on_close",
+        "on_head",
         "on_record",
         "respond",
         "scheme",
@@ -96,11 +99,13 @@ class _Connection:
         transport: Transport,
         respond: Responder,
         on_record: Callable[[RequestRecord], object] | None,
+        on_head: Callable[[RequestRecord], object] | None,
         shutdown: Shutdown,
     ) -> None:
         self.transport = transport
         self.respond = respond
         self.on_record = on_record
+        self.on_head = on_head
         self.shutdown = shutdown
         self.made_room = False  # for another connection, by ending
         self.writer: ResponseWriter | None = None  # of the response that is being made or sent
@@ -176,11 +181,12 @@ class _Connection:
         method, target = refusal.method.decode(), refusal.target.decode("latin-1")
         if method == "HEAD":
             self.transport.cycle.begin(_STAND_IN)
-        writer = ResponseWriter(self.transport, _HEADS, method)
+        record = RequestRecord(None, method, target, self.client, trio.current_time())
+        self._note_head(record)
         try:
-            await self._refuse(refusal, writer)
+            await self._refuse(refusal, ResponseWriter(self.transport, _HEADS, record))
         finally:
-            self._report(writer, None, method, target, trio.current_time())
+            self._report(record)
         await self.transport.linger()
 
     async def _refuse_late_head(self) -> None:
@@ -205,9 +211,11 @@ class _Connection:
         transport.cycle.begin(head)
         transport.enter(Phase.WORKING)
         started = trio.current_time()
-        self.writer = writer = ResponseWriter(transport, _HEADS, head.method, head.http_version)
         body = RequestBody(transport, head) if head.body_length else None
-        writer.request = request = self._make_request(head, body)
+        request = self._make_request(head, body)
+        record = RequestRecord(request, head.method, head.target, self.client, started)
+        self.writer = writer = ResponseWriter(transport, _HEADS, record, head.http_version)
+        self._note_head(record)
         try:
             keep_alive = await self._answer(request, body, writer)
         except BadRequest as refusal:
@@ -215,7 +223,7 @@ class _Connection:
             keep_alive = False
         finally:
             self._end_request(request, body)
-            self._report(writer, request, head.method, head.target, started)
+            self._report(record)
         if keep_alive and body is not None and not body.done:
             transport.enter(Phase.DRAINING)
             keep_alive = await body.drain()
@@ -256,7 +264,7 @@ class _Connection:
         except Exception as exc:
             raise self._translate(exc, request, response, writer) from None
         finally:
-            if not writer.complete:
+            if not writer.record.complete:
                 writer.abandon()
         return not close and writer.upgrade is None
 
@@ -294,30 +302,27 @@ class _Connection:
             what = f"{type(exc).__name__}: {exc}"
             log.error("%s %s: clean-up failed: %s", request.method, request.path, what)
 
-    def _report(
-        self,
-        writer: ResponseWriter,
-        request: Request | None,
-        method: str,
-        target: str,
-        started: float,
-    ) -> None:
-        if self.on_record is None:
-            return
-        record = RequestRecord(
-            request,
-            method,
-            target,
-            self.client if request is None else request.client,
-            writer.status,
-            writer.sent,
-            trio.current_time() - started,
-            writer.complete,
-        )
+    def _note_head(self, record: RequestRecord) -> None:
+        if self.on_head is not None:
+            try:
+                self.on_head(record)
+            except Exception as exc:
+                log.error("The record of a request failed: %s: %s", type(exc).__name__, exc)
+
+    def _report(self, record: RequestRecord) -> None:
+        """Say that the request is over, and let go of it."""
+        now = trio.current_time()
+        record.seconds = now - record.started
+        if record.send_began is not None:
+            record.send = now - record.send_began
+        if record.request is not None:
+            record.client = record.request.client  # a proxy may have said who that is
         try:
-            self.on_record(record)
+            if self.on_record is not None:
+                self.on_record(record)
         except Exception as exc:
             log.error("The access log failed: %s: %s", type(exc).__name__, exc)
+        record.request = None
 
 
 def report_connection_failure(exc: BaseException) -> None:

@@ -17,8 +17,7 @@ from typing import Final
 import trio
 
 from rpyserve.http.browser import is_browser_probe
-from rpyserve.http.request import Request, RequestRecord
-from rpyserve.protocol.response_writer import ABANDONED
+from rpyserve.http.request import ABANDONED, Request, RequestRecord
 from rpyserve.util.text import escape_for_log, format_size
 
 # Characters of one value in the combined log format; the rest is cut off.
@@ -107,7 +106,7 @@ def _short_line(record: RequestRecord, *, colour: bool) -> str:
         escape_for_log(record.target),
         _status(record.status, colour),
         format_size(record.sent),
-        _milliseconds(record.seconds),
+        _milliseconds(record.seconds or 0.0),
     ]
     if session is not None:
         parts.append(session.short_id)
@@ -158,7 +157,7 @@ def _json_line(record: RequestRecord) -> str:
         "target": record.target[:LONGEST_FIELD],
         "status": record.status,
         "bytes": record.sent,
-        "seconds": round(record.seconds, 6),
+        "seconds": round(record.seconds or 0.0, 6),
         "complete": record.complete,
         "session": None if session is None else session.short_id,
         "user": None if request is None else request.user,

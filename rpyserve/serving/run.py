@@ -434,6 +434,9 @@ async def _serve_until(
     on_record: Callable[[RequestRecord], object] = access_log
     if metrics is not None:
         respond, on_record = metrics.counted(respond), metrics.observed(access_log)
+    on_head = None
+    if settings.inspector:
+        on_head, on_record = _recording(site, on_record)
     async with site.running(), trio.open_nursery() as nursery:
         nursery.start_soon(import_deferred, access_log.answered)
         if metrics is not None:
@@ -450,10 +453,29 @@ async def _serve_until(
             grace=GRACE,
             most=file_limits.max_connections(),
             on_record=on_record,
+            on_head=on_head,
             stop=stop,
             shutdown=shutdown,
         )
         nursery.cancel_scope.cancel()
+
+
+_OnRecord = Callable[[RequestRecord], object]
+
+
+def _recording(site: Site, on_record: _OnRecord) -> tuple[_OnRecord, _OnRecord]:
+    """Have *site* keep records of requests; return what is told of their beginning and end."""
+    from rpyserve.inspector.recorder import Recorder
+
+    site.recorder = recorder = Recorder()
+
+    def end(record: RequestRecord) -> None:
+        try:
+            on_record(record)
+        finally:
+            recorder.end(record)
+
+    return recorder.begin, end
 
 
 def _with_tools(

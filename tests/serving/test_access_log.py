@@ -17,6 +17,7 @@ from rpyserve.http.request import Request, RequestRecord
 from rpyserve.serving import access_log
 from rpyserve.serving.access_log import AccessLog
 from rpyserve.util.text import escape_for_log
+from tests.support.records import finished_record
 
 
 def record(target: str = "/", status: int = 200, **changes: Any) -> RequestRecord:
@@ -24,7 +25,7 @@ def record(target: str = "/", status: int = 200, **changes: Any) -> RequestRecor
         "request": None, "method": "GET", "target": target, "client": ("127.0.0.1", 1), "status": status, "sent": 19,
         "seconds": 0.0012, "complete": True,
     }  # fmt: skip
-    return RequestRecord(**{**values, **changes})
+    return finished_record(**{**values, **changes})
 
 
 def line_of(given: RequestRecord, **options: Any) -> str:
