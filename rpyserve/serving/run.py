@@ -460,24 +460,6 @@ async def _serve_until(
         nursery.cancel_scope.cancel()
 
 
-_OnRecord = Callable[[RequestRecord], object]
-
-
-def _recording(site: Site, on_record: _OnRecord) -> tuple[_OnRecord, _OnRecord]:
-    """Have *site* keep records of requests; return what is told of their beginning and end."""
-    from rpyserve.inspector.recorder import Recorder
-
-    site.recorder = recorder = Recorder()
-
-    def end(record: RequestRecord) -> None:
-        try:
-            on_record(record)
-        finally:
-            recorder.end(record)
-
-    return recorder.begin, end
-
-
 def _with_tools(
     respond: Responder,
     site: Site,
@@ -500,6 +482,24 @@ def _with_tools(
         clients = TrustedClients(settings.metrics_from)
         respond = with_metrics(respond, metrics, settings.metrics, clients)
     return respond
+
+
+_OnRecord = Callable[[RequestRecord], object]
+
+
+def _recording(site: Site, on_record: _OnRecord) -> tuple[_OnRecord, _OnRecord]:
+    """Have *site* keep records of requests; return what is told of their beginning and end."""
+    from rpyserve.inspector.recorder import Recorder
+
+    site.recorder = recorder = Recorder()
+
+    def end(record: RequestRecord) -> None:
+        try:
+            on_record(record)
+        finally:
+            recorder.end(record)
+
+    return recorder.begin, end
 
 
 def _metrics(site: Site, settings: Settings, shutdown: Shutdown) -> Metrics | None:
