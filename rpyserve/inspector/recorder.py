@@ -10,16 +10,18 @@ What only those need who look is imported when they do.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from time import time
+from typing import Final
 
 import trio
 
-from rpyserve.http.request import BODY_START, MOST_OF_RESPONSE
-
-if TYPE_CHECKING:
-    from rpyserve.http.request import RequestRecord
+from rpyserve.http.request import (
+    MOST_OF_REQUEST,
+    MOST_OF_RESPONSE,
+    RequestRecord,
+    beginning_of,
+)
 
 MOST_RECORDS: Final = 1024
 MOST_SHOWN: Final = 500
@@ -27,6 +29,11 @@ MOST_PINNED: Final = 20
 
 MOST_BODIES: Final = 8 * 2**20
 """Bytes of bodies that are kept in all."""
+
+LARGEST: Final = MOST_OF_REQUEST + MOST_OF_RESPONSE
+
+UNCOUNTED: Final = 2**20
+"""Bytes of bodies after which they are counted, as counting each would cost each request."""
 
 LOOK: Final = 60.0
 """Seconds for which one look counts."""
@@ -56,32 +63,34 @@ class Recorder:
     """Keeps the records of the last requests of one site.
 
     Args:
-        clock: the time, in seconds since the epoch.
+        on_record: told of each request that is over, when all that is to be kept has been taken.
 
     Attributes:
         number: that of the newest record; 0 before the first.
-        news: how often something has happened.
-        kept_bytes: how many bytes of bodies are kept.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, on_record: Callable[[RequestRecord], object] = lambda record: None) -> None:
         self.number = 0
-        self.news = 0
-        self.kept_bytes = 0
-        self._clock = clock
-        self._ring: list[RequestRecord | None] = [None] * MOST_RECORDS
-        # What the ring has no room for, and is kept nevertheless: what runs, and what is pinned.
-        self._apart: dict[int, RequestRecord] = {}
-        self._pinned: set[int] = set()
-        # The bodies of the requests with lower numbers are gone.
-        self._bodies_from = 1
+        self._on_record = on_record
+        self._ended = 0
+        # By number, modulo their count. What stands where nothing has been recorded is over.
+        nothing = RequestRecord(None, "", "", ("", 0), 0.0)
+        nothing.seconds = 0.0
+        self._ring = [nothing] * MOST_RECORDS
+        # What runs though the ring has no room for it any more, and what is pinned.
+        self._running: dict[int, RequestRecord] = {}
+        self._pinned: dict[int, RequestRecord] = {}
+        # Bytes of bodies that have come since they were counted last.
+        self._uncounted = 0
+        # Whether somebody looks, or waits for news: the usual request need not ask for more.
+        self._is_alert = False
         self._watched_until: float | None = None
         self._waiting: trio.Event | None = None
 
     def __repr__(self) -> str:
         return f"<Recorder, {self.number} requests>"
 
-    # While requests are answered
+    # While requests are answered: nothing may be done here that is not needed each time
 
     def begin(self, record: RequestRecord) -> None:
         """Keep *record*, of a request that begins; of none that is for the server itself."""
@@ -90,82 +99,65 @@ class Recorder:
             if request.raw_path.startswith("/-/"):
                 return
             request._record = record
-        self.number = number = self.number + 1
-        self.news += 1
-        record.number, record.at = number, self._clock()
+            record.request_headers = request.raw_headers
+        self.number = record.number = number = self.number + 1
+        record.at = time()
         index = number % MOST_RECORDS
         before, self._ring[index] = self._ring[index], record
-        if before is not None:
-            self._leave(before)
-        if self._waiting is not None:
+        if before.seconds is None:
+            self._running[before.number] = before
+        if self._is_alert:
             self._tell()
 
     def end(self, record: RequestRecord) -> None:
         """Take what is still to be known of a request that is over, before it is let go of."""
-        if not record.number:
-            return
-        request = record.request
-        if request is not None:
-            record.request_headers = request.raw_headers
-            if request.scheme != "http":
-                record.scheme = request.scheme
-            session = request._session
-            if session is not None:
-                record.session = (session._uid or "")[:HANDLE]
-        start = record.response_start
-        if len(start) > MOST_OF_RESPONSE:
-            start = start[:BODY_START]
-        record.response_start = start = b"".join([start])  # never an object of an author's class
-        self.kept_bytes += len(start) + len(record.request_start)
-        if self.kept_bytes > MOST_BODIES:
-            self._make_room()
-        if record.number <= self.number - MOST_RECORDS and not record.pinned:
-            self._forget(record)
-        self.news += 1
-        if self._waiting is not None:
-            self._tell()
+        if record.number:
+            request = record.request
+            if request is not None:
+                if request.scheme != "http":
+                    record.scheme = request.scheme
+                session = request._session
+                if session is not None:
+                    record.session = (session._uid or "")[:HANDLE]
+            start = record.response_start
+            if len(start) > MOST_OF_RESPONSE or type(start) is not bytes:
+                record.response_start = start = _plain(start)
+            self._uncounted += len(start) + len(record.request_start)
+            if self._uncounted > UNCOUNTED:
+                self._make_room()
+            self._ended += 1
+            if record.number <= self.number - MOST_RECORDS:
+                self._running.pop(record.number, None)
+            if self._is_alert:
+                self._tell()
+        self._on_record(record)
 
-    def _leave(self, record: RequestRecord) -> None:
-        """Take *record*, which the ring has no room for any more."""
-        if record.seconds is None or record.pinned:
-            self._apart[record.number] = record
-        else:
-            self.kept_bytes -= len(record.response_start) + len(record.request_start)
+    # Bodies
 
-    def _forget(self, record: RequestRecord) -> None:
-        self._apart.pop(record.number, None)
-        self.kept_bytes -= len(record.response_start) + len(record.request_start)
+    @property
+    def kept_bytes(self) -> int:
+        """How many bytes of bodies are kept."""
+        return sum(map(_kept_by, self.records()))
 
     def _make_room(self) -> None:
-        """Drop the oldest bodies; those of pinned requests last."""
-        for record in self._oldest_first():
-            if self.kept_bytes <= MOST_BODIES:
+        """Drop the oldest bodies if there is too much; those of pinned requests last."""
+        self._uncounted = 0
+        excess = self.kept_bytes - (MOST_BODIES - UNCOUNTED - LARGEST)
+        for record in sorted(self.records(), key=lambda record: (record.pinned, record.number)):
+            if excess <= 0:
                 return
-            if record.seconds is not None:
-                self._drop_bodies(record)
-
-    def _oldest_first(self) -> Iterator[RequestRecord]:
-        first = max(self._bodies_from, self.number - MOST_RECORDS + 1)
-        for number in range(first, self.number + 1):
-            record = self._ring[number % MOST_RECORDS]
-            assert record is not None
-            if not record.pinned:
-                yield record
-                if record.lacks_bodies and number == self._bodies_from:
-                    self._bodies_from = number + 1
-        yield from sorted(self._pinned_records(), key=lambda record: record.number)
-
-    def _drop_bodies(self, record: RequestRecord) -> None:
-        self.kept_bytes -= len(record.response_start) + len(record.request_start)
-        record.response_start = record.request_start = b""
-        record.lacks_bodies = True
+            if record.seconds is not None and (kept := _kept_by(record)):
+                excess -= kept
+                record.response_start = record.request_start = b""
+                record.lacks_bodies = True
 
     # What is kept
 
     def records(self) -> list[RequestRecord]:
         """Return the records, the oldest first: those that run, those that are pinned, the last."""
-        last = [record for record in self._ring if record is not None]
-        return sorted([*self._apart.values(), *last], key=lambda record: record.number)
+        found = self._running | self._pinned | {each.number: each for each in self._ring}
+        found.pop(0, None)
+        return [found[number] for number in sorted(found)]
 
     def running(self) -> list[RequestRecord]:
         """Return the records of requests that have no end yet, the oldest first."""
@@ -179,9 +171,9 @@ class Recorder:
             KeyError: there was none yet.
         """
         record = self._ring[number % MOST_RECORDS]
-        if record is None or record.number != number:
-            record = self._apart.get(number)
-        if record is not None:
+        if record.number != number:
+            record = self._running.get(number) or self._pinned.get(number) or record
+        if record.number == number and number:
             return record
         raise Forgotten(number) if 0 < number <= self.number else KeyError(number)
 
@@ -197,7 +189,7 @@ class Recorder:
             if len(self._pinned) >= MOST_PINNED:
                 raise TooManyPinned
             record.pinned = True
-            self._pinned.add(number)
+            self._pinned[number] = record
 
     def unpin(self, number: int) -> None:
         """Keep the record of that number no longer than others.
@@ -205,20 +197,15 @@ class Recorder:
         Raises:
             Forgotten, KeyError: as `get`.
         """
-        record = self.get(number)
-        record.pinned = False
-        self._pinned.discard(number)
-        if number in self._apart and record.seconds is not None:
-            self._forget(record)
-
-    def _pinned_records(self) -> list[RequestRecord]:
-        return [self.get(number) for number in self._pinned]
+        self.get(number).pinned = False
+        self._pinned.pop(number, None)
 
     # Who looks
 
     def watch(self) -> None:
         """Somebody looks: for 60 s from now, requests record more."""
         self._watched_until = trio.current_time() + LOOK
+        self._is_alert = True
 
     @property
     def is_watched(self) -> bool:
@@ -226,12 +213,18 @@ class Recorder:
         until = self._watched_until
         return until is not None and trio.current_time() < until
 
+    @property
+    def news(self) -> int:
+        """How often something has happened."""
+        return self.number + self._ended
+
     async def wait_news(self, after: int, seconds: float) -> int:
         """Wait until `news` is more than *after*, at most so many *seconds*, and return it."""
         with trio.move_on_after(seconds):
             while self.news <= after:
                 if self._waiting is None:
                     self._waiting = trio.Event()
+                self._is_alert = True
                 await self._waiting.wait()
         return self.news
 
@@ -239,3 +232,13 @@ class Recorder:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.set()
+        self._is_alert = self.is_watched
+
+
+def _kept_by(record: RequestRecord) -> int:
+    return len(record.response_start) + len(record.request_start)
+
+
+def _plain(body: bytes) -> bytes:
+    """What is kept of a response's body. It is no object of a class of the author's."""
+    return beginning_of(b"".join([body]), len(body))

@@ -62,7 +62,7 @@ def serve_connection(
         server: our own address and port, for each request.
         scheme: ``"http"`` or ``"https"``, for each request.
         on_record: called with each `RequestRecord` when it is over, refusals included.
-        on_head: called with the record of each request when that begins.
+        on_head: called with the record of each request when that begins; must not raise.
         shutdown: says when the server wants to stop.
         on_close: called when all is over.
     """
@@ -182,7 +182,8 @@ class _Connection:
         if method == "HEAD":
             self.transport.cycle.begin(_STAND_IN)
         record = RequestRecord(None, method, target, self.client, trio.current_time())
-        self._note_head(record)
+        if self.on_head is not None:
+            self.on_head(record)
         try:
             await self._refuse(refusal, ResponseWriter(self.transport, _HEADS, record))
         finally:
@@ -215,7 +216,8 @@ class _Connection:
         request = self._make_request(head, body)
         record = RequestRecord(request, head.method, head.target, self.client, started)
         self.writer = writer = ResponseWriter(transport, _HEADS, record, head.http_version)
-        self._note_head(record)
+        if self.on_head is not None:
+            self.on_head(record)
         try:
             keep_alive = await self._answer(request, body, writer)
         except BadRequest as refusal:
@@ -301,13 +303,6 @@ class _Connection:
         except Exception as exc:
             what = f"{type(exc).__name__}: {exc}"
             log.error("%s %s: clean-up failed: %s", request.method, request.path, what)
-
-    def _note_head(self, record: RequestRecord) -> None:
-        if self.on_head is not None:
-            try:
-                self.on_head(record)
-            except Exception as exc:
-                log.error("The record of a request failed: %s: %s", type(exc).__name__, exc)
 
     def _report(self, record: RequestRecord) -> None:
         """Say that the request is over, and let go of it."""

@@ -56,6 +56,7 @@ from rpyserve.util.exceptions import unwrap_group
 if TYPE_CHECKING:
     import ssl
 
+    from rpyserve.inspector.recorder import Recorder
     from rpyserve.production.metrics import Metrics
 
 # Seconds that open requests have once the server is to stop; async callbacks of sessions too.
@@ -436,7 +437,8 @@ async def _serve_until(
         respond, on_record = metrics.counted(respond), metrics.observed(access_log)
     on_head = None
     if settings.inspector:
-        on_head, on_record = _recording(site, on_record)
+        recorder = _recorder(site, on_record)
+        on_head, on_record = recorder.begin, recorder.end
     async with site.running(), trio.open_nursery() as nursery:
         nursery.start_soon(import_deferred, access_log.answered)
         if metrics is not None:
@@ -484,22 +486,12 @@ def _with_tools(
     return respond
 
 
-_OnRecord = Callable[[RequestRecord], object]
-
-
-def _recording(site: Site, on_record: _OnRecord) -> tuple[_OnRecord, _OnRecord]:
-    """Have *site* keep records of requests; return what is told of their beginning and end."""
+def _recorder(site: Site, on_record: Callable[[RequestRecord], object]) -> Recorder:
+    """Have *site* keep records of requests, and pass each on to *on_record*."""
     from rpyserve.inspector.recorder import Recorder
 
-    site.recorder = recorder = Recorder()
-
-    def end(record: RequestRecord) -> None:
-        try:
-            on_record(record)
-        finally:
-            recorder.end(record)
-
-    return recorder.begin, end
+    site.recorder = recorder = Recorder(on_record)
+    return recorder
 
 
 def _metrics(site: Site, settings: Settings, shutdown: Shutdown) -> Metrics | None:
