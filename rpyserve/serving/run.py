@@ -56,7 +56,6 @@ from rpyserve.util.exceptions import unwrap_group
 if TYPE_CHECKING:
     import ssl
 
-    from rpyserve.inspector.recorder import Recorder
     from rpyserve.production.metrics import Metrics
 
 # Seconds that open requests have once the server is to stop; async callbacks of sessions too.
@@ -437,7 +436,9 @@ async def _serve_until(
         respond, on_record = metrics.counted(respond), metrics.observed(access_log)
     on_head = None
     if settings.inspector:
-        recorder = _recorder(site, on_record)
+        from rpyserve.inspector.recorder import Recorder  # not in production
+
+        site.recorder = recorder = Recorder(on_record)
         on_head, on_record = recorder.begin, recorder.end
     async with site.running(), trio.open_nursery() as nursery:
         nursery.start_soon(import_deferred, access_log.answered)
@@ -484,14 +485,6 @@ def _with_tools(
         clients = TrustedClients(settings.metrics_from)
         respond = with_metrics(respond, metrics, settings.metrics, clients)
     return respond
-
-
-def _recorder(site: Site, on_record: Callable[[RequestRecord], object]) -> Recorder:
-    """Have *site* keep records of requests, and pass each on to *on_record*."""
-    from rpyserve.inspector.recorder import Recorder
-
-    site.recorder = recorder = Recorder(on_record)
-    return recorder
 
 
 def _metrics(site: Site, settings: Settings, shutdown: Shutdown) -> Metrics | None:
