@@ -644,13 +644,13 @@ class Request(ServerObject):
             self._has_raw_form = False
             form = self._loaded_form = MultipartForm(self._content_type, self.on_close)
             with disk_full_as_507():
-                await _copy(body, form, limit)
+                await self._copy(body, form, limit)
                 form.finish()
             self.content.seek(0)
             return
         self.content = spooled_file(self.on_close, length=self._content_length)
         with disk_full_as_507():
-            await _copy(body, self.content, limit)
+            await self._copy(body, self.content, limit)
             self._has_raw_form = is_form and self.content.tell() > 0
             self.content.seek(0)  # writes what is still buffered
 
@@ -659,6 +659,20 @@ class Request(ServerObject):
         """How many bytes the body has; None if the client does not say."""
         told = self.raw_headers.values.get(b"content-length", b"")
         return int(told) if told.isdigit() and len(told) < 20 else None
+
+    async def _copy(
+        self, body: AsyncIterable[bytes], sink: BinaryIO | MultipartForm, limit: int | None
+    ) -> None:
+        size, began = 0, trio.current_time()
+        try:
+            async for chunk in body:
+                size += len(chunk)
+                if limit is not None and size > limit:
+                    raise HTTPError(413, f"The body may have {limit} bytes; this one is longer.")
+                sink.write(chunk)
+        finally:
+            if self._record is not None:
+                self._record.body = trio.current_time() - began
 
     async def _read_content(self) -> bytes:
         await trio.lowlevel.checkpoint()  # others have their turn while a large form is parsed
@@ -684,17 +698,6 @@ def cookie_path(request: Request, path: str | bytes) -> str:
     if not request.root_path or not text.startswith("/"):
         return text
     return request.root_path + (text if text != "/" else "")
-
-
-async def _copy(
-    body: AsyncIterable[bytes], sink: BinaryIO | MultipartForm, limit: int | None
-) -> None:
-    size = 0
-    async for chunk in body:
-        size += len(chunk)
-        if limit is not None and size > limit:
-            raise HTTPError(413, f"The body may have {limit} bytes; this one is longer.")
-        sink.write(chunk)
 
 
 def _converted(name: str, text: str, convert: Callable[[str], Any]) -> Any:

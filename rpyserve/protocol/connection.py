@@ -218,13 +218,15 @@ class _Connection:
         self.writer = writer = ResponseWriter(transport, _HEADS, record, head.http_version)
         if self.on_head is not None:
             self.on_head(record)
+            if body is not None and record.number:
+                body.kept = []
         try:
             keep_alive = await self._answer(request, body, writer)
         except BadRequest as refusal:
             await self._refuse(refusal, writer)
             keep_alive = False
         finally:
-            self._end_request(request, body)
+            self._end_request(request, body, record)
             self._report(record)
         if keep_alive and body is not None and not body.done:
             transport.enter(Phase.DRAINING)
@@ -294,10 +296,14 @@ class _Connection:
 
     # After a request
 
-    def _end_request(self, request: Request, body: RequestBody | None) -> None:
+    def _end_request(
+        self, request: Request, body: RequestBody | None, record: RequestRecord
+    ) -> None:
         self.writer = None
         if body is not None:
             body.close()
+            record.request_size = body.received
+            record.request_start = b"".join(body.kept or ())
         try:
             request.close()
         except Exception as exc:
