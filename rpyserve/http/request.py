@@ -17,11 +17,13 @@ import io
 import math
 import re
 import sys
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+import time
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -454,6 +456,8 @@ class Request(ServerObject):
         session = self._session
         if session is None or not session.touch():
             session = self._session = self.site.session_for(self)
+            if (record := self._record) is not None and record.witness is not None:
+                record.witness.note_session(session)
         _current.set(self)
         return session if sessionInterface is None else sessionInterface(session, None)
 
@@ -765,6 +769,12 @@ def beginning_of(data: bytes, size: int, most: int = MOST_OF_RESPONSE) -> bytes:
     return data if size <= most else data[:BODY_START]
 
 
+# How many characters of a session's id name it: 132 of its 192 bits stay secret.
+SESSION_NAME: Final = 10
+
+# Seconds by which the clocks must differ for the machine to have slept.
+LEAST_SLEEP: Final = 60.0
+
 # Stands for the status of a response that was never begun, as nginx has it.
 ABANDONED: Final = 499
 
@@ -793,6 +803,7 @@ class RequestRecord:
         request: the request; None if what came was none.
         method: the method as it was sent; empty if it could not be read.
         target: the request target as it was sent; empty if it could not be read.
+        request_headers: the fields of its head, names in lower case.
         client: the client's IP address and port.
         started: when the head had been read, by trio's clock.
 
@@ -802,15 +813,14 @@ class RequestRecord:
         sent: bytes of body that were sent, without chunked framing.
         complete: whether the whole response went out. A stream of events ends with its client.
         seconds: from the end of the request's head to the end of the response; None before that.
-        number: of the requests that are recorded, from 1; 0 if nothing records this one.
-        at: when it began, in seconds since the epoch.
-        request_headers: the fields of its head, names in lower case.
-        response_headers: those of the response.
+        number: of the requests that are recorded, from 1; 0 if it has none yet.
+        scheme: ``"http"`` or ``"https"``.
+        response_head: the head of the response, as the protocol has it; None if there was none.
         body: seconds in which its body was read before a script had it; None if there was none.
         execute: seconds in which its script was executed; None if it was not.
         render: seconds until the render method had returned; None if none was called.
+        waited: seconds in which an async method was at work after that, or waited.
         send: seconds in which the response was sent; None if the system took it at once.
-        held: seconds in which plain functions of the script held the event loop.
         script: the file that served it, relative to the site's directory.
         executed: why that was executed for it, such as ``"first use"``; None if it was not.
         session: the first characters of the id that its session had at the end.
@@ -822,67 +832,111 @@ class RequestRecord:
         pinned: whether it is kept however many come later.
     """
 
-    # Those that each request fills; what few fill costs nothing as long as it is the default.
+    # Each request makes one. So only what is there from the beginning is set at once; what nobody
+    # has set is found in `_UNKNOWN`.
     __slots__ = (
-        "__dict__",
-        "__weakref__",
-        "at",
+        "body",
+        "changed",
         "client",
         "complete",
-        "held",
+        "error",
+        "execute",
+        "executed",
+        "lacks_bodies",
         "method",
         "number",
+        "pinned",
+        "printed",
         "render",
+        "replay_of",
         "request",
         "request_headers",
-        "response_headers",
+        "request_size",
+        "request_start",
+        "response_head",
         "response_start",
+        "scheme",
         "script",
         "seconds",
+        "send",
+        "send_began",
         "sent",
         "session",
         "started",
         "status",
         "target",
+        "waited",
+        "witness",
     )
 
-    scheme: str = "http"
-    body: float | None = None
-    execute: float | None = None
-    send: float | None = None
-    send_began: float | None = None
-    executed: str | None = None
-    error: int | None = None
-    request_start: bytes = b""
-    request_size: int = 0
-    lacks_bodies: bool = False
-    witness: Any = None
-    changed: Any = None
-    printed: str | None = None
-    replay_of: int | None = None
-    pinned: bool = False
+    body: float | None
+    changed: Any
+    error: int | None
+    execute: float | None
+    executed: str | None
+    lacks_bodies: bool
+    pinned: bool
+    printed: str | None
+    render: float | None
+    replay_of: int | None
+    request_start: bytes
+    response_head: Any
+    response_start: bytes
+    scheme: str
+    script: str | None
+    send: float | None
+    session: str | None
+    waited: float
+    witness: Any
+    request_size: int
 
     def __init__(
-        self, request: Request | None, method: str, target: str, client: Address, started: float
+        self,
+        request: Request | None,
+        method: str,
+        target: str,
+        request_headers: Iterable[tuple[bytes, bytes]],
+        client: Address,
+        started: float,
     ) -> None:
         self.request = request
         self.method = method
         self.target = target
+        self.request_headers = request_headers
         self.client = client
         self.started = started
         self.status = ABANDONED
         self.sent = 0
         self.complete = False
         self.seconds: float | None = None
+        self.send_began: float | None = None
         self.number = 0
-        self.at = 0.0
-        self.request_headers: Iterable[tuple[bytes, bytes]] = ()
-        self.response_headers: Iterable[tuple[bytes, bytes]] = ()
-        self.response_start = b""
-        self.render: float | None = None
-        self.held = 0.0
-        self.script: str | None = None
-        self.session: str | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return _UNKNOWN[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    @property
+    def at(self) -> float:
+        """When it began, in seconds since the epoch."""
+        began = time.time() - (trio.current_time() - self.started)
+        if self.response_head is None:
+            return began
+        # The clock that it began by stands still while the machine sleeps.
+        slept = began + (self.seconds or 0.0) - self.response_head.second
+        return began if abs(slept) < LEAST_SLEEP else began - slept
+
+    @property
+    def response_headers(self) -> Iterable[tuple[bytes, bytes]]:
+        """The fields of the head of the response, names in lower case."""
+        return () if self.response_head is None else tuple(self.response_head.event.headers)
+
+    @property
+    def held(self) -> float:
+        """For how many seconds plain code of its script held the event loop."""
+        return (self.execute or 0.0) + (self.render or 0.0)
 
     def __repr__(self) -> str:
         return f"<RequestRecord {self.number}: {self.method} {self.target} {self.status}>"
@@ -899,3 +953,30 @@ class RequestRecord:
 
     def _body(self, size: int, start: bytes) -> Body:
         return Body(size, None if self.lacks_bodies and size else start, len(start) == size)
+
+
+class Recording(Protocol):
+    """Who wants to know more of requests than how they ended.
+
+    Attributes:
+        is_alert: whether `begin` is to be called.
+    """
+
+    is_alert: bool
+
+    def begin(self, record: RequestRecord) -> None:
+        """Hear of a request that begins; must not raise."""
+
+    def weigh(self, record: RequestRecord) -> None:
+        """Hear of a request that has a body."""
+
+
+# What is known of a request of which nothing is known.
+_UNKNOWN: Final[Mapping[str, Any]] = MappingProxyType({
+    "lacks_bodies": False, "pinned": False, "request_size": 0, "request_start": b"",
+    "response_start": b"", "scheme": "http", "waited": 0.0,
+    **dict.fromkeys((
+        "body", "changed", "error", "execute", "executed", "printed", "render", "replay_of",
+        "response_head", "script", "send", "session", "witness",
+    )),
+})  # fmt: skip

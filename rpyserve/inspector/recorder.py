@@ -10,8 +10,8 @@ What only those need who look is imported when they do.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from time import time
 from typing import Final
 
 import trio
@@ -19,6 +19,7 @@ import trio
 from rpyserve.http.request import (
     MOST_OF_REQUEST,
     MOST_OF_RESPONSE,
+    SESSION_NAME,
     RequestRecord,
     beginning_of,
 )
@@ -35,11 +36,11 @@ LARGEST: Final = MOST_OF_REQUEST + MOST_OF_RESPONSE
 UNCOUNTED: Final = 2**20
 """Bytes of bodies after which they are counted, as counting each would cost each request."""
 
+SMALL: Final = 256
+"""Bytes of a body that need not be counted: all of them are little beside `MOST_BODIES`."""
+
 LOOK: Final = 60.0
 """Seconds for which one look counts."""
-
-HANDLE: Final = 10
-"""How many characters of a session's id are shown: 132 of its 192 bits stay secret."""
 
 NOBODY_LOOKED: Final = "not recorded, nobody was looking; replay it"
 
@@ -64,89 +65,90 @@ class Recorder:
 
     Args:
         on_record: told of each request that is over, when all that is to be kept has been taken.
+        running: returns the records of the requests that are being answered.
 
     Attributes:
-        number: that of the newest record; 0 before the first.
+        number: how many requests have a number.
+        is_alert: whether somebody looks or waits for news, so that more is to be done.
     """
 
-    def __init__(self, on_record: Callable[[RequestRecord], object] = lambda record: None) -> None:
+    def __init__(
+        self,
+        on_record: Callable[[RequestRecord], object] = lambda record: None,
+        running: Callable[[], list[RequestRecord]] = list,
+    ) -> None:
         self.number = 0
+        self.is_alert = False
         self._on_record = on_record
-        self._ended = 0
-        # By number, modulo their count. What stands where nothing has been recorded is over.
-        nothing = RequestRecord(None, "", "", ("", 0), 0.0)
-        nothing.seconds = 0.0
-        self._ring = [nothing] * MOST_RECORDS
-        # What runs though the ring has no room for it any more, and what is pinned.
-        self._running: dict[int, RequestRecord] = {}
+        self._running = running
+        # Those that are over, as they ended.
+        self._ring: deque[RequestRecord] = deque(maxlen=MOST_RECORDS)
+        self._append = self._ring.append
         self._pinned: dict[int, RequestRecord] = {}
         # Bytes of bodies that have come since they were counted last.
         self._uncounted = 0
-        # Whether somebody looks, or waits for news: the usual request need not ask for more.
-        self._is_alert = False
+        # What there was besides new numbers.
+        self._more_news = 0
         self._watched_until: float | None = None
         self._waiting: trio.Event | None = None
 
     def __repr__(self) -> str:
         return f"<Recorder, {self.number} requests>"
 
-    # While requests are answered: nothing may be done here that is not needed each time
+    # While requests are answered
 
     def begin(self, record: RequestRecord) -> None:
-        """Keep *record*, of a request that begins; of none that is for the server itself."""
-        request = record.request
-        if request is not None:
-            if request.raw_path.startswith("/-/"):
-                return
-            request._record = record
-            record.request_headers = request.raw_headers
-        self.number = record.number = number = self.number + 1
-        record.at = time()
-        index = number % MOST_RECORDS
-        before, self._ring[index] = self._ring[index], record
-        if before.seconds is None:
-            self._running[before.number] = before
-        if self._is_alert:
-            self._tell()
+        """Take notice of a request that begins, as somebody looks or waits for news."""
+        if is_recorded(record):
+            self._give_number(record)
+        self._tell()
 
     def end(self, record: RequestRecord) -> None:
-        """Take what is still to be known of a request that is over, before it is let go of."""
-        if record.number:
-            request = record.request
-            if request is not None:
-                if request.scheme != "http":
-                    record.scheme = request.scheme
-                session = request._session
-                if session is not None:
-                    record.session = (session._uid or "")[:HANDLE]
-            start = record.response_start
-            if len(start) > MOST_OF_RESPONSE or type(start) is not bytes:
-                record.response_start = start = _plain(start)
-            self._uncounted += len(start) + len(record.request_start)
-            if self._uncounted > UNCOUNTED:
-                self._make_room()
-            self._ended += 1
-            if record.number <= self.number - MOST_RECORDS:
-                self._running.pop(record.number, None)
-            if self._is_alert:
+        """Keep *record*, of a request that is over and about to be let go of.
+
+        Each request comes by here, so nothing is done that can be done when somebody looks.
+        """
+        request = record.request
+        if request is None or request._logged:
+            if record.number:
+                self._more_news += 1
+            else:
+                self.number = record.number = self.number + 1
+            if request is not None and (session := request._session) is not None:
+                record.session = (session._uid or "")[:SESSION_NAME]
+            if record.sent > SMALL:
+                self.weigh(record)
+            self._append(record)
+            if self.is_alert:
                 self._tell()
         self._on_record(record)
+
+    def _give_number(self, record: RequestRecord) -> None:
+        if not record.number:
+            self.number = record.number = self.number + 1
 
     # Bodies
 
     @property
     def kept_bytes(self) -> int:
         """How many bytes of bodies are kept."""
-        return sum(map(_kept_by, self.records()))
+        return sum(map(_kept_by, self._ended()))
+
+    def weigh(self, record: RequestRecord) -> None:
+        """Bound what is kept of the bodies of a request."""
+        record.response_start = beginning_of(record.response_start, len(record.response_start))
+        self._uncounted += _kept_by(record)
+        if self._uncounted > UNCOUNTED:
+            self._make_room()
 
     def _make_room(self) -> None:
         """Drop the oldest bodies if there is too much; those of pinned requests last."""
         self._uncounted = 0
-        excess = self.kept_bytes - (MOST_BODIES - UNCOUNTED - LARGEST)
-        for record in sorted(self.records(), key=lambda record: (record.pinned, record.number)):
+        excess = self.kept_bytes - (MOST_BODIES - UNCOUNTED - LARGEST - SMALL * MOST_RECORDS)
+        for record in sorted(self._ended(), key=lambda record: record.pinned):
             if excess <= 0:
                 return
-            if record.seconds is not None and (kept := _kept_by(record)):
+            if kept := _kept_by(record):
                 excess -= kept
                 record.response_start = record.request_start = b""
                 record.lacks_bodies = True
@@ -155,13 +157,19 @@ class Recorder:
 
     def records(self) -> list[RequestRecord]:
         """Return the records, the oldest first: those that run, those that are pinned, the last."""
-        found = self._running | self._pinned | {each.number: each for each in self._ring}
-        found.pop(0, None)
-        return [found[number] for number in sorted(found)]
+        return sorted([*self._ended(), *self.running()], key=lambda record: record.number)
 
     def running(self) -> list[RequestRecord]:
         """Return the records of requests that have no end yet, the oldest first."""
-        return [record for record in self.records() if record.seconds is None]
+        found = sorted(filter(is_recorded, self._running()), key=lambda record: record.started)
+        for record in found:
+            self._give_number(record)
+        return found
+
+    def _ended(self) -> list[RequestRecord]:
+        """Those that are over, as they ended; pinned ones first."""
+        pinned = [each for each in self._pinned.values() if each.seconds is not None]
+        return [*pinned, *(each for each in self._ring if not each.pinned)]
 
     def get(self, number: int) -> RequestRecord:
         """Return the record of that number.
@@ -170,11 +178,9 @@ class Recorder:
             Forgotten: it is not kept any more.
             KeyError: there was none yet.
         """
-        record = self._ring[number % MOST_RECORDS]
-        if record.number != number:
-            record = self._running.get(number) or self._pinned.get(number) or record
-        if record.number == number and number:
-            return record
+        for record in (*self._pinned.values(), *reversed(self._ring), *self.running()):
+            if record.number == number:
+                return record
         raise Forgotten(number) if 0 < number <= self.number else KeyError(number)
 
     def pin(self, number: int) -> None:
@@ -205,7 +211,7 @@ class Recorder:
     def watch(self) -> None:
         """Somebody looks: for 60 s from now, requests record more."""
         self._watched_until = trio.current_time() + LOOK
-        self._is_alert = True
+        self.is_alert = True
 
     @property
     def is_watched(self) -> bool:
@@ -216,7 +222,7 @@ class Recorder:
     @property
     def news(self) -> int:
         """How often something has happened."""
-        return self.number + self._ended
+        return self.number + self._more_news
 
     async def wait_news(self, after: int, seconds: float) -> int:
         """Wait until `news` is more than *after*, at most so many *seconds*, and return it."""
@@ -224,7 +230,7 @@ class Recorder:
             while self.news <= after:
                 if self._waiting is None:
                     self._waiting = trio.Event()
-                self._is_alert = True
+                self.is_alert = True
                 await self._waiting.wait()
         return self.news
 
@@ -232,13 +238,14 @@ class Recorder:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.set()
-        self._is_alert = self.is_watched
+        self.is_alert = self.is_watched
+
+
+def is_recorded(record: RequestRecord) -> bool:
+    """Return whether *record* is of a request for the site, and not for the server itself."""
+    request = record.request
+    return request is None or (request._logged and not request.raw_path.startswith("/-/"))
 
 
 def _kept_by(record: RequestRecord) -> int:
     return len(record.response_start) + len(record.request_start)
-
-
-def _plain(body: bytes) -> bytes:
-    """What is kept of a response's body. It is no object of a class of the author's."""
-    return beginning_of(b"".join([body]), len(body))

@@ -17,7 +17,7 @@ import trio
 
 from rpyserve.http.errors import BadRequest, ClientDisconnected, HTTPError
 from rpyserve.http.headers import HeaderFields, reason_phrase
-from rpyserve.http.request import Address, Request, RequestRecord, Responder
+from rpyserve.http.request import Address, Recording, Request, RequestRecord, Responder
 from rpyserve.http.response import Response, Stream, Upgrade
 from rpyserve.protocol import timeouts
 from rpyserve.protocol.grammar import RequestHead
@@ -47,7 +47,7 @@ def serve_connection(
     server: Address,
     scheme: str = "http",
     on_record: Callable[[RequestRecord], object] | None = None,
-    on_head: Callable[[RequestRecord], object] | None = None,
+    recorder: Recording | None = None,
     shutdown: Shutdown | None = None,
     on_close: Callable[[], object] = lambda: None,
 ) -> Coroutine[Any, Any, None]:
@@ -62,13 +62,13 @@ def serve_connection(
         server: our own address and port, for each request.
         scheme: ``"http"`` or ``"https"``, for each request.
         on_record: called with each `RequestRecord` when it is over, refusals included.
-        on_head: called with the record of each request when that begins; must not raise.
+        recorder: wants more in each record than the access log.
         shutdown: says when the server wants to stop.
         on_close: called when all is over.
     """
     shutdown = shutdown or Shutdown()
     transport = Transport(stream, limits or Limits(), scheme, shutdown)
-    connection = _Connection(transport, respond, on_record, on_head, shutdown)
+    connection = _Connection(transport, respond, on_record, recorder, shutdown)
     connection.client, connection.server, connection.scheme = client, server, scheme
     connection.on_close = on_close
     return connection.run()
@@ -79,8 +79,8 @@ class _Connection:
         "client",
         "made_room",
         "on_close",
-        "on_head",
         "on_record",
+        "recorder",
         "respond",
         "scheme",
         "server",
@@ -99,13 +99,13 @@ class _Connection:
         transport: Transport,
         respond: Responder,
         on_record: Callable[[RequestRecord], object] | None,
-        on_head: Callable[[RequestRecord], object] | None,
+        recorder: Recording | None,
         shutdown: Shutdown,
     ) -> None:
         self.transport = transport
         self.respond = respond
         self.on_record = on_record
-        self.on_head = on_head
+        self.recorder = recorder
         self.shutdown = shutdown
         self.made_room = False  # for another connection, by ending
         self.writer: ResponseWriter | None = None  # of the response that is being made or sent
@@ -155,6 +155,9 @@ class _Connection:
     def current_wait(self) -> tuple[Wait, float] | None:
         return self.transport.current_wait()
 
+    def running_record(self) -> RequestRecord | None:
+        return None if self.writer is None else self.writer.record
+
     def shed(self) -> None:
         self.made_room = True
         self.transport.scope.cancel()
@@ -181,9 +184,7 @@ class _Connection:
         method, target = refusal.method.decode(), refusal.target.decode("latin-1")
         if method == "HEAD":
             self.transport.cycle.begin(_STAND_IN)
-        record = RequestRecord(None, method, target, self.client, trio.current_time())
-        if self.on_head is not None:
-            self.on_head(record)
+        record = RequestRecord(None, method, target, (), self.client, self.transport.now())
         try:
             await self._refuse(refusal, ResponseWriter(self.transport, _HEADS, record))
         finally:
@@ -211,15 +212,19 @@ class _Connection:
             return False
         transport.cycle.begin(head)
         transport.enter(Phase.WORKING)
-        started = trio.current_time()
+        started = transport.now()
         body = RequestBody(transport, head) if head.body_length else None
         request = self._make_request(head, body)
-        record = RequestRecord(request, head.method, head.target, self.client, started)
+        record = RequestRecord(
+            request, head.method, head.target, head.headers, self.client, started
+        )
         self.writer = writer = ResponseWriter(transport, _HEADS, record, head.http_version)
-        if self.on_head is not None:
-            self.on_head(record)
-            if body is not None and record.number:
+        if self.recorder is not None:
+            request._record, record.scheme, record.witness = record, self.scheme, None
+            if body is not None:
                 body.kept = []
+            if self.recorder.is_alert:
+                self.recorder.begin(record)
         try:
             keep_alive = await self._answer(request, body, writer)
         except BadRequest as refusal:
@@ -303,7 +308,9 @@ class _Connection:
         if body is not None:
             body.close()
             record.request_size = body.received
-            record.request_start = b"".join(body.kept or ())
+            if self.recorder is not None:
+                record.request_start = b"".join(body.kept or ())
+                self.recorder.weigh(record)
         try:
             request.close()
         except Exception as exc:
@@ -312,7 +319,7 @@ class _Connection:
 
     def _report(self, record: RequestRecord) -> None:
         """Say that the request is over, and let go of it."""
-        now = trio.current_time()
+        now = self.transport.now()
         record.seconds = now - record.started
         if record.send_began is not None:
             record.send = now - record.send_began

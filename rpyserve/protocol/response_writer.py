@@ -115,7 +115,9 @@ class ResponseWriter:
 
     def abandon(self) -> None:
         """The response ends here: see to it that it does not look whole."""
-        if self.started and not self.record.complete and self._is_http_10:
+        record = self.record
+        record.response_start = beginning_of(record.response_start, len(record.response_start))
+        if self.started and not record.complete and self._is_http_10:
             self._transport.reset()
 
     # Heads and ends
@@ -130,7 +132,7 @@ class ResponseWriter:
             length = 0
         head = self._heads.get(status, response.headers, reason, length, close)
         data = self._transport.cycle.h11.send(head.event)
-        self.record.status, self.record.response_headers = status, head.event.headers
+        self.record.status, self.record.response_head = status, head
         return self._with_own_lines(data)
 
     def _with_own_lines(self, head: bytes) -> bytes:
@@ -176,13 +178,13 @@ class ResponseWriter:
             if cycle.keep_alive:
                 head.written = written
         record = self.record
-        record.status, record.response_headers = response.status, head.event.headers
+        record.status, record.response_head = response.status, head
         record.response_start = body
         # What the system takes at once needs no turn of the loop: the wait for the next request is
         # one.
         taken = transport.send_nowait(data)
         if taken < len(data):
-            record.send_began = trio.current_time()
+            record.send_began = self._transport.now()
             await transport.send(data[taken:])
         record.sent = len(body)
         record.complete = True
@@ -191,7 +193,7 @@ class ResponseWriter:
         self, response: Response, body: FileBody, reason: bytes, close: bool
     ) -> None:
         self._transport.shutdown.hold_file()
-        self.record.send_began = trio.current_time()
+        self.record.send_began = self._transport.now()
         try:
             chunks = body.chunks(PIECE)
             # The first read may fail, and another response is still possible then.
@@ -226,7 +228,7 @@ class ResponseWriter:
 
     async def _send_watched(self, response: Response, reason: bytes, close: bool) -> None:
         failure: Exception | None = None
-        self.record.send_began = trio.current_time()
+        self.record.send_began = self._transport.now()
         self._transport.enter(Phase.STREAMING)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._cancel_on_disconnect, nursery.cancel_scope)
@@ -265,9 +267,10 @@ class ResponseWriter:
                 self._has_events = _has_events(head)
                 if self._has_events:
                     chunks = ChunkIterator(partial(self._wait_next_event, chunks))
+                witness = self.record.witness
                 async for chunk in chunks:
-                    if self.record.witness is not None:
-                        self.record.witness.note_chunk(self.record, chunk)
+                    if witness is not None:
+                        witness.note_chunk(chunk)
                     # It goes out before the next is asked for. A turn of the loop for each would
                     # cost more than the chunk, and nobody can cancel this task before there is one.
                     rest = self._transport.send_parts_nowait(self._frame(chunk))
@@ -292,9 +295,9 @@ class ResponseWriter:
 
     async def _switch(self, response: Response, upgrade: Upgrade) -> None:
         head = self._heads.switching(response.headers)
-        data = self._with_own_lines(self._transport.cycle.h11.send(head))
-        self.record.status, self.record.response_headers = response.status, head.headers
-        self.record.send_began = trio.current_time()
+        data = self._with_own_lines(self._transport.cycle.h11.send(head.event))
+        self.record.status, self.record.response_head = response.status, head
+        self.record.send_began = self._transport.now()
         self.upgrade = upgrade
         if self._events_ended:
             upgrade.stop()

@@ -79,17 +79,15 @@ async def _finished(work: Coroutine[Any, Any, Any], request: Request, began: flo
     try:
         return await cancel_on_disconnect(work, request)
     finally:
-        if request._record is not None:
-            request._record.render = time.perf_counter() - began
+        if (record := request._record) is not None:
+            record.waited = time.perf_counter() - began - (record.render or 0.0)
 
 
 def _note_call(resource: Resource, request: Request, began: float) -> None:
     """Note how long the event loop was held, and report it if that was too long."""
     seconds = time.perf_counter() - began
-    record = request._record
-    if record is not None:
+    if (record := request._record) is not None:
         record.render = seconds
-        record.held += seconds
     if seconds > slow_call_log.threshold and not _is_our_own(resource):
         slow_call_log.report_script(request.path, seconds - slow_call_log.own_seconds_since(began))
 

@@ -551,8 +551,8 @@ class ScriptLoader:
         if published is not None:
             why = self._why_stale(published, request)
             if not why:
-                if request is not None and request._record is not None:
-                    request._record.script = published.display
+                if request is not None and (record := request._record) is not None:
+                    record.script = published.display
                 return published.resource
             del self._published[path]
         return self._execute(path, request, why)
@@ -823,7 +823,6 @@ class ScriptLoader:
         record = None if request is None else request._record
         if record is not None:
             record.executed, record.execute = why, seconds
-            record.held += seconds
 
     def statistics(self) -> list[ScriptStatistics]:
         """Return what is known of the scripts that have been executed, by their names."""

@@ -90,8 +90,9 @@ def _is_unlogged(record: RequestRecord) -> bool:
 
 def _is_noise(record: RequestRecord) -> bool:
     """Whether a browser or live reload sent the request by itself, and nobody needs to see it."""
-    is_missing = record.status in (204, 404)
-    return _is_unlogged(record) or (is_missing and is_browser_probe(record.target))
+    if record.status in (204, 404) and is_browser_probe(record.target):
+        return True
+    return record.request is not None and not record.request._logged
 
 
 def _short_line(record: RequestRecord, *, colour: bool) -> str:

@@ -434,12 +434,12 @@ async def _serve_until(
     on_record: Callable[[RequestRecord], object] = access_log
     if metrics is not None:
         respond, on_record = metrics.counted(respond), metrics.observed(access_log)
-    on_head = None
+    recorder = None
     if settings.inspector:
         from rpyserve.inspector.recorder import Recorder  # not in production
 
-        site.recorder = recorder = Recorder(on_record)
-        on_head, on_record = recorder.begin, recorder.end
+        site.recorder = recorder = Recorder(on_record, shutdown.running)
+        on_record = recorder.end
     async with site.running(), trio.open_nursery() as nursery:
         nursery.start_soon(import_deferred, access_log.answered)
         if metrics is not None:
@@ -456,7 +456,7 @@ async def _serve_until(
             grace=GRACE,
             most=file_limits.max_connections(),
             on_record=on_record,
-            on_head=on_head,
+            recorder=recorder,
             stop=stop,
             shutdown=shutdown,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,46 +21,65 @@ from rpyserve.inspector.recorder import (
 )
 
 
-def begun(recorder: Recorder, target: str = "/") -> RequestRecord:
-    record = RequestRecord(Request("GET", target), "GET", target, ("127.0.0.1", 1), 0.0)
-    recorder.begin(record)
-    return record
+def begun(target: str = "/") -> RequestRecord:
+    request = Request("GET", target)
+    return RequestRecord(request, "GET", target, (), ("127.0.0.1", 1), 0.0)
 
 
 def end(recorder: Recorder, record: RequestRecord, body: bytes = b"") -> None:
-    record.seconds, record.status, record.response_start = 0.1, 200, body
-    record.sent = len(body)
+    record.seconds, record.status, record.complete = 0.1, 200, True
+    record.response_start, record.sent = body, len(body)
     recorder.end(record)
     record.request = None
 
 
 def recorded(recorder: Recorder, body: bytes = b"", target: str = "/") -> RequestRecord:
-    record = begun(recorder, target)
+    record = begun(target)
     end(recorder, record, body)
     return record
 
 
 def test_records_have_numbers_and_are_found_by_them() -> None:
-    recorder, before = Recorder(), time.time()
-    first, second = recorded(recorder, target="/a"), begun(recorder, "/b")
+    recorder = Recorder()
+    first, second = recorded(recorder, target="/a"), recorded(recorder, target="/b")
     assert [each.number for each in recorder.records()] == [1, 2]
     assert recorder.get(1) is first and recorder.get(2) is second
-    assert before <= first.at <= second.at <= time.time()
-    assert recorder.running() == [second]
+
+
+async def test_those_that_run_are_there_too(autojump_clock: Any) -> None:
+    running = [begun("/stream"), begun("/-/events"), begun("/other")]
+    running[2].started = -1.0
+    recorder = Recorder(running=lambda: running)
+    recorded(recorder)
+    assert [each.target for each in recorder.records()] == ["/", "/other", "/stream"]
+    assert [each.number for each in running] == [3, 0, 2]
+    assert recorder.get(3) is running[0]
+    end(recorder, running.pop(0))
+    assert recorder.get(3).seconds is not None
+    assert [each.number for each in recorder.records()] == [1, 2, 3]
 
 
 def test_its_own_requests_are_not_recorded() -> None:
     recorder = Recorder()
-    record = recorded(recorder, target="/-/requests.json")
+    record = begun("/-/requests.json")
+    assert record.request is not None
+    record.request._logged = False
+    end(recorder, record)
     assert (record.number, recorder.number, recorder.records()) == (0, 0, [])
 
 
 def test_what_could_not_be_read_is_recorded() -> None:
     recorder = Recorder()
-    record = RequestRecord(None, "", "", ("127.0.0.1", 1), 0.0)
-    recorder.begin(record)
+    record = RequestRecord(None, "", "", (), ("127.0.0.1", 1), 0.0)
     end(recorder, record)
     assert recorder.get(1) is record
+
+
+def test_what_nobody_has_noted_is_not_known() -> None:
+    record = begun()
+    assert (record.script, record.session, record.printed, record.held) == (None, None, None, 0.0)
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        record.nothing_like_it  # noqa: B018
 
 
 def test_the_ring_forgets_the_oldest_and_says_so() -> None:
@@ -76,18 +96,16 @@ def test_the_ring_forgets_the_oldest_and_says_so() -> None:
             recorder.get(number)
 
 
-def test_one_that_runs_is_kept_until_its_end() -> None:
-    recorder = Recorder()
-    stream = begun(recorder, "/stream")
-    for _ in range(2 * MOST_RECORDS):
-        recorded(recorder)
-    assert recorder.get(1) is stream
-    assert recorder.running() == [stream]
-    end(recorder, stream, b"x" * 10)
-    assert recorder.running() == []
-    with pytest.raises(Forgotten):
-        recorder.get(1)
-    assert recorder.kept_bytes == 0
+async def test_when_it_began(autojump_clock: Any) -> None:
+    record = begun()
+    record.started = trio.current_time()
+    await trio.sleep(500)
+    assert 499 < time.time() - record.at < 501
+    record.seconds = 0.5
+    record.response_head = SimpleNamespace(second=int(time.time()) - 500)
+    assert 499 < time.time() - record.at < 501
+    record.response_head = SimpleNamespace(second=int(time.time()) - 5000)  # the machine slept
+    assert 4999 < time.time() - record.at < 5002
 
 
 def test_pinned_ones_are_kept_and_so_are_their_bodies() -> None:
@@ -123,14 +141,6 @@ def test_the_oldest_bodies_make_room() -> None:
     assert [each.number for each in lacking] == list(range(1, len(lacking) + 1))
     assert recorder.kept_bytes > MOST_BODIES * 3 / 4
     assert all(each.response_body.size == 16_384 for each in lacking)
-
-
-def test_a_body_of_an_authors_class_is_no_reason_to_keep_that() -> None:
-    class Own(bytes):
-        pass
-
-    recorder = Recorder()
-    assert type(recorded(recorder, Own(b"own")).response_body.kept) is bytes
 
 
 async def test_news_wake_who_waits(autojump_clock: Any) -> None:
