@@ -823,7 +823,6 @@ class RequestRecord:
         send: seconds in which the response was sent; None if the system took it at once.
         script: the file that served it, relative to the site's directory.
         executed: why that was executed for it, such as ``"first use"``; None if it was not.
-        session: the first characters of the id that its session had at the end.
         error: the number of its failure; see `ConsoleReporter.failures`.
         witness: what looks at what the script does; None if nobody wants to know.
         changed: what it changed in its session; None if nobody looked.
@@ -832,63 +831,53 @@ class RequestRecord:
         pinned: whether it is kept however many come later.
     """
 
-    # Each request makes one. So only what is there from the beginning is set at once; what nobody
-    # has set is found in `_UNKNOWN`.
+    # Each request makes one, and the last thousand stay: so they are small. Slots are for what each
+    # has; those that are not set at once have their defaults in `_UNKNOWN`.
     __slots__ = (
-        "body",
-        "changed",
+        "__dict__",
+        "_session_id",
         "client",
         "complete",
-        "error",
-        "execute",
-        "executed",
-        "lacks_bodies",
         "method",
         "number",
-        "pinned",
-        "printed",
         "render",
-        "replay_of",
         "request",
         "request_headers",
-        "request_size",
-        "request_start",
         "response_head",
         "response_start",
         "scheme",
         "script",
         "seconds",
-        "send",
-        "send_began",
         "sent",
-        "session",
         "started",
         "status",
         "target",
-        "waited",
         "witness",
     )
 
-    body: float | None
-    changed: Any
-    error: int | None
-    execute: float | None
-    executed: str | None
-    lacks_bodies: bool
-    pinned: bool
-    printed: str | None
     render: float | None
-    replay_of: int | None
-    request_start: bytes
     response_head: Any
     response_start: bytes
     scheme: str
     script: str | None
-    send: float | None
-    session: str | None
-    waited: float
     witness: Any
-    request_size: int
+    _session_id: Any
+
+    # Few have these.
+    body: float | None = None
+    changed: Any = None
+    error: int | None = None
+    execute: float | None = None
+    executed: str | None = None
+    lacks_bodies: bool = False
+    pinned: bool = False
+    printed: str | None = None
+    replay_of: int | None = None
+    request_size: int = 0
+    request_start: bytes = b""
+    send: float | None = None
+    send_began: float | None = None
+    waited: float = 0.0
 
     def __init__(
         self,
@@ -909,7 +898,6 @@ class RequestRecord:
         self.sent = 0
         self.complete = False
         self.seconds: float | None = None
-        self.send_began: float | None = None
         self.number = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -927,6 +915,12 @@ class RequestRecord:
         # The clock that it began by stands still while the machine sleeps.
         slept = began + (self.seconds or 0.0) - self.response_head.second
         return began if abs(slept) < LEAST_SLEEP else began - slept
+
+    @property
+    def session(self) -> str | None:
+        """The first characters of the id that its session had at the end."""
+        uid = self._session_id
+        return uid[:SESSION_NAME] if type(uid) is str else None
 
     @property
     def response_headers(self) -> Iterable[tuple[bytes, bytes]]:
@@ -973,10 +967,6 @@ class Recording(Protocol):
 
 # What is known of a request of which nothing is known.
 _UNKNOWN: Final[Mapping[str, Any]] = MappingProxyType({
-    "lacks_bodies": False, "pinned": False, "request_size": 0, "request_start": b"",
-    "response_start": b"", "scheme": "http", "waited": 0.0,
-    **dict.fromkeys((
-        "body", "changed", "error", "execute", "executed", "printed", "render", "replay_of",
-        "response_head", "script", "send", "session", "witness",
-    )),
+    "render": None, "response_head": None, "response_start": b"", "scheme": "http", "script": None,
+    "witness": None, "_session_id": None,
 })  # fmt: skip

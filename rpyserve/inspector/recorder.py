@@ -19,7 +19,6 @@ import trio
 from rpyserve.http.request import (
     MOST_OF_REQUEST,
     MOST_OF_RESPONSE,
-    SESSION_NAME,
     RequestRecord,
     beginning_of,
 )
@@ -115,7 +114,7 @@ class Recorder:
             else:
                 self.number = record.number = self.number + 1
             if request is not None and (session := request._session) is not None:
-                record.session = (session._uid or "")[:SESSION_NAME]
+                record._session_id = session._uid
             if record.sent > SMALL:
                 self.weigh(record)
             self._append(record)
