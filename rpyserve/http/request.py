@@ -456,8 +456,8 @@ class Request(ServerObject):
         session = self._session
         if session is None or not session.touch():
             session = self._session = self.site.session_for(self)
-            if (record := self._record) is not None and record.witness is not None:
-                record.witness.note_session(session)
+            if (record := self._record) is not None:
+                record.note_session(session)
         _current.set(self)
         return session if sessionInterface is None else sessionInterface(session, None)
 
@@ -918,7 +918,7 @@ class RequestRecord:
 
     @property
     def session(self) -> str | None:
-        """The first characters of the id that its session had at the end."""
+        """The first characters of the id that its session had when it was first used."""
         uid = self._session_id
         return uid[:SESSION_NAME] if type(uid) is str else None
 
@@ -931,6 +931,12 @@ class RequestRecord:
     def held(self) -> float:
         """For how many seconds plain code of its script held the event loop."""
         return (self.execute or 0.0) + (self.render or 0.0)
+
+    def note_session(self, session: Any) -> None:
+        """Take it that the request uses *session* from now on."""
+        self._session_id = session._uid
+        if self.number and self.witness is not None:
+            self.witness.note_session(session)
 
     def __repr__(self) -> str:
         return f"<RequestRecord {self.number}: {self.method} {self.target} {self.status}>"

@@ -63,36 +63,29 @@ class Recorder:
     """Keeps the records of the last requests of one site.
 
     Args:
-        on_record: told of each request that is over, when all that is to be kept has been taken.
         running: returns the records of the requests that are being answered.
 
     Attributes:
-        number: how many requests have a number.
         is_alert: whether somebody looks or waits for news, so that more is to be done.
     """
 
-    def __init__(
-        self,
-        on_record: Callable[[RequestRecord], object] = lambda record: None,
-        running: Callable[[], list[RequestRecord]] = list,
-    ) -> None:
-        self.number = 0
+    def __init__(self, running: Callable[[], list[RequestRecord]] = list) -> None:
         self.is_alert = False
-        self._on_record = on_record
-        self._running = running
-        # Those that are over, as they ended.
+        self._find_running = running
+        # Those that are over, as they ended. They get their numbers when somebody asks for them.
         self._ring: deque[RequestRecord] = deque(maxlen=MOST_RECORDS)
         self._append = self._ring.append
         self._pinned: dict[int, RequestRecord] = {}
+        self._last_number = 0
+        # How many that had a number before have ended.
+        self._late_ends = 0
         # Bytes of bodies that have come since they were counted last.
         self._uncounted = 0
-        # What there was besides new numbers.
-        self._more_news = 0
         self._watched_until: float | None = None
         self._waiting: trio.Event | None = None
 
     def __repr__(self) -> str:
-        return f"<Recorder, {self.number} requests>"
+        return f"<Recorder, {len(self._ring)} requests>"
 
     # While requests are answered
 
@@ -102,29 +95,29 @@ class Recorder:
             self._give_number(record)
         self._tell()
 
-    def end(self, record: RequestRecord) -> None:
+    def keep(self, record: RequestRecord) -> None:
         """Keep *record*, of a request that is over and about to be let go of.
 
         Each request comes by here, so nothing is done that can be done when somebody looks.
         """
-        request = record.request
-        if request is None or request._logged:
-            if record.number:
-                self._more_news += 1
-            else:
-                self.number = record.number = self.number + 1
-            if request is not None and (session := request._session) is not None:
-                record._session_id = session._uid
-            if record.sent > SMALL:
-                self.weigh(record)
-            self._append(record)
-            if self.is_alert:
-                self._tell()
-        self._on_record(record)
+        if record.sent > SMALL:
+            self.weigh(record)
+        self._append(record)
+        if self.is_alert:
+            self._end_alert(record)
+
+    def _end_alert(self, record: RequestRecord) -> None:
+        if record.number:
+            self._late_ends += 1
+        self._tell()
 
     def _give_number(self, record: RequestRecord) -> None:
         if not record.number:
-            self.number = record.number = self.number + 1
+            self._last_number = record.number = self._last_number + 1
+
+    def _give_numbers(self) -> None:
+        for record in self._ring:
+            self._give_number(record)
 
     # Bodies
 
@@ -154,19 +147,26 @@ class Recorder:
 
     # What is kept
 
+    @property
+    def number(self) -> int:
+        """The number of the newest record; 0 before the first."""
+        self._give_numbers()
+        return self._last_number
+
     def records(self) -> list[RequestRecord]:
         """Return the records, the oldest first: those that run, those that are pinned, the last."""
         return sorted([*self._ended(), *self.running()], key=lambda record: record.number)
 
     def running(self) -> list[RequestRecord]:
         """Return the records of requests that have no end yet, the oldest first."""
-        found = sorted(filter(is_recorded, self._running()), key=lambda record: record.started)
+        found = sorted(filter(is_recorded, self._find_running()), key=lambda record: record.started)
         for record in found:
             self._give_number(record)
         return found
 
     def _ended(self) -> list[RequestRecord]:
         """Those that are over, as they ended; pinned ones first."""
+        self._give_numbers()
         pinned = [each for each in self._pinned.values() if each.seconds is not None]
         return [*pinned, *(each for each in self._ring if not each.pinned)]
 
@@ -177,7 +177,7 @@ class Recorder:
             Forgotten: it is not kept any more.
             KeyError: there was none yet.
         """
-        for record in (*self._pinned.values(), *reversed(self._ring), *self.running()):
+        for record in (*self._ended(), *self.running()):
             if record.number == number:
                 return record
         raise Forgotten(number) if 0 < number <= self.number else KeyError(number)
@@ -221,7 +221,7 @@ class Recorder:
     @property
     def news(self) -> int:
         """How often something has happened."""
-        return self.number + self._more_news
+        return self.number + self._late_ends
 
     async def wait_news(self, after: int, seconds: float) -> int:
         """Wait until `news` is more than *after*, at most so many *seconds*, and return it."""

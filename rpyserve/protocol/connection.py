@@ -220,7 +220,7 @@ class _Connection:
         )
         self.writer = writer = ResponseWriter(transport, _HEADS, record, head.http_version)
         if self.recorder is not None:
-            request._record, record.scheme, record.witness = record, self.scheme, None
+            request._record, record.scheme = record, self.scheme
             if body is not None:
                 body.kept = []
             if self.recorder.is_alert:

@@ -45,6 +45,7 @@ class AccessLog:
             The last two have no colours.
 
     Attributes:
+        keep: takes the records of all requests but the server's own, if somebody wants them.
         responses: how many responses there were, those without a line among them.
         answered: set after the first response.
     """
@@ -57,6 +58,7 @@ class AccessLog:
         probes: bool = False,
         layout: str = "short",
     ) -> None:
+        self.keep: Callable[[RequestRecord], object] | None = None
         self.responses = 0
         self.answered = trio.Event()
         self._write = write
@@ -67,7 +69,11 @@ class AccessLog:
         if not self.responses:
             self.answered.set()
         self.responses += 1
-        if self._skips(record):
+        # Live reload's, the inspector's, or a load balancer's.
+        is_own = record.request is not None and not record.request._logged
+        if self.keep is not None and not is_own:
+            self.keep(record)
+        if not (log.handlers or self._write) or self._skips(record, is_own):
             return
         if log.handlers:
             log.info("%s", self._format(record))
@@ -79,20 +85,17 @@ class AccessLog:
 _THIS_MACHINE: Final = ("127.", "::1", "::ffff:127.")
 
 
-def _never(record: RequestRecord) -> bool:
+def _never(record: RequestRecord, is_own: bool) -> bool:
     return False
 
 
-def _is_unlogged(record: RequestRecord) -> bool:
-    """Whether the request is one of live reload, or of a load balancer."""
-    return record.request is not None and not record.request._logged
+def _is_own(record: RequestRecord, is_own: bool) -> bool:
+    return is_own
 
 
-def _is_noise(record: RequestRecord) -> bool:
+def _is_noise(record: RequestRecord, is_own: bool) -> bool:
     """Whether a browser or live reload sent the request by itself, and nobody needs to see it."""
-    if record.status in (204, 404) and is_browser_probe(record.target):
-        return True
-    return record.request is not None and not record.request._logged
+    return is_own or (record.status in (204, 404) and is_browser_probe(record.target))
 
 
 def _short_line(record: RequestRecord, *, colour: bool) -> str:
@@ -176,7 +179,7 @@ _LAYOUTS: Final[dict[str, Callable[[RequestRecord], str]]] = {
     "combined": _combined_line,
     "json": _json_line,
 }
-_SKIPS: Final = {"combined": _never, "json": _is_unlogged}
+_SKIPS: Final = {"combined": _never, "json": _is_own}
 
 
 @lru_cache(maxsize=1)

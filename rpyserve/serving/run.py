@@ -438,8 +438,8 @@ async def _serve_until(
     if settings.inspector:
         from rpyserve.inspector.recorder import Recorder  # not in production
 
-        site.recorder = recorder = Recorder(on_record, shutdown.running)
-        on_record = recorder.end
+        site.recorder = recorder = Recorder(shutdown.running)
+        access_log.keep = recorder.keep
     async with site.running(), trio.open_nursery() as nursery:
         nursery.start_soon(import_deferred, access_log.answered)
         if metrics is not None:

@@ -230,3 +230,15 @@ def test_json_has_all_but_what_load_balancers_ask() -> None:
     assert "favicon" in line_of(record("/favicon.ico", 404), layout="json")
     asks = SimpleNamespace(_logged=False, _session=None)
     assert line_of(record("/-/ready", request=asks), layout="json") == ""
+
+
+def test_who_keeps_records_gets_all_but_the_servers_own() -> None:
+    kept: list[RequestRecord] = []
+    access = AccessLog(None)
+    access.keep = kept.append
+    own, of_site = Request("GET", "/-/events"), Request("GET", "/favicon.ico")
+    own._logged = False
+    for request in (own, of_site, None):
+        access(record(request=request, status=404))
+    assert [each.request for each in kept] == [of_site, None]
+    assert access.responses == 3
