@@ -10,9 +10,10 @@ What only those need who look is imported when they do.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -22,6 +23,9 @@ from rpyserve.http.request import (
     RequestRecord,
     beginning_of,
 )
+
+if TYPE_CHECKING:
+    from rpyserve.inspector.witness import Listening
 
 MOST_RECORDS: Final = 1024
 MOST_SHOWN: Final = 500
@@ -42,6 +46,9 @@ LOOK: Final = 60.0
 """Seconds for which one look counts."""
 
 NOBODY_LOOKED: Final = "not recorded, nobody was looking; replay it"
+
+
+log = logging.getLogger("rpyserve")
 
 
 class Forgotten(LookupError):
@@ -82,6 +89,7 @@ class Recorder:
         # Bytes of bodies that have come since they were counted last.
         self._uncounted = 0
         self._watched_until: float | None = None
+        self._listening: Listening | None = None
         self._waiting: trio.Event | None = None
 
     def __repr__(self) -> str:
@@ -93,7 +101,17 @@ class Recorder:
         """Take notice of a request that begins, as somebody looks or waits for news."""
         if is_recorded(record):
             self._give_number(record)
+            if self._listening is not None and self.is_watched:
+                self._watch(record)
         self._tell()
+
+    def _watch(self, record: RequestRecord) -> None:
+        from rpyserve.inspector.witness import Witness
+
+        try:
+            record.witness = Witness(record, self.running)
+        except Exception as exc:
+            log.error("The inspector failed: %s: %s", type(exc).__name__, exc)
 
     def keep(self, record: RequestRecord) -> None:
         """Keep *record*, of a request that is over and about to be let go of.
@@ -209,8 +227,20 @@ class Recorder:
 
     def watch(self) -> None:
         """Somebody looks: for 60 s from now, requests record more."""
+        from rpyserve.inspector.witness import Listening  # nobody else needs it
+
         self._watched_until = trio.current_time() + LOOK
         self.is_alert = True
+        if self._listening is None:
+            self._listening = Listening()
+            self._listening.start()
+
+    def close(self) -> None:
+        """Nobody looks any more."""
+        self._watched_until = None
+        if self._listening is not None:
+            self._listening.stop()
+            self._listening = None
 
     @property
     def is_watched(self) -> bool:
@@ -238,6 +268,8 @@ class Recorder:
         if waiting is not None:
             waiting.set()
         self.is_alert = self.is_watched
+        if not self.is_alert and self._listening is not None:
+            self.close()
 
 
 def is_recorded(record: RequestRecord) -> bool:

@@ -440,6 +440,7 @@ async def _serve_until(
 
         site.recorder = recorder = Recorder(shutdown.running)
         access_log.keep = recorder.keep
+        site.on_close(recorder.close)
     async with site.running(), trio.open_nursery() as nursery:
         nursery.start_soon(import_deferred, access_log.answered)
         if metrics is not None:
