@@ -313,6 +313,12 @@ def _is_certificate(arg: str) -> bool:
     help="Refresh open pages when a file is saved.",
 )
 @click.option(
+    "--inspector/--no-inspector",
+    default=True,
+    show_default=True,
+    help="Show at /-/, on this machine, what the server is doing.",
+)
+@click.option(
     "--poll",
     is_flag=True,
     help=(
@@ -532,6 +538,7 @@ def main(
 _FOR_AUTHORS = {
     "trust": "--trust",
     "reload": "--reload",
+    "inspector": "--inspector",
     "poll": "--poll",
     "open_browser": "--open",
     "editor": "--editor",
@@ -756,6 +763,7 @@ def _settings(
         metrics_from=options["metrics_from"],
         script_timeout=options["script_timeout"],
         reload=options["reload"] and not options["production"],
+        inspector=options["inspector"] and not options["production"],
         production=options["production"],
         drain=options["drain"] if options["production"] else 0,
         proxies=_proxies(options["behind_proxy"]),

@@ -9,6 +9,7 @@ that no script can hold up. Options and directories are the business of `cli`.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import math
@@ -28,6 +29,7 @@ import trio
 from rpyserve._names import __version__, public
 from rpyserve.http.hosts import Network, TrustedClients, machine_names
 from rpyserve.http.request import RequestRecord, Responder
+from rpyserve.livereload import endpoints
 from rpyserve.livereload.endpoints import Tools
 from rpyserve.livereload.live_reload import LiveReload, directories_in
 from rpyserve.protocol.server_state import Limits, Shutdown
@@ -56,6 +58,9 @@ from rpyserve.util.exceptions import unwrap_group
 if TYPE_CHECKING:
     import ssl
 
+    from rpyserve.http.request import Request
+    from rpyserve.http.response import Response
+    from rpyserve.inspector.inspector import Inspector
     from rpyserve.production.metrics import Metrics
 
 # Seconds that open requests have once the server is to stop; async callbacks of sessions too.
@@ -112,6 +117,7 @@ def run(
     trust: Iterable[Network | str] = (),
     quiet: bool = False,
     reload: bool = True,
+    inspector: bool = True,
     ssl_context: ssl.SSLContext | None = None,
 ) -> None:
     """Serve *site* until Ctrl-C or SIGTERM.
@@ -126,6 +132,7 @@ def run(
         trust: networks whose clients may see details of errors, such as ``"172.17.0.0/16"``.
         quiet: print only the URL, warnings and errors.
         reload: whether open pages are refreshed when a file of a `Directory` in the tree is saved.
+        inspector: whether ``/-/`` shows clients on this machine what the server is doing.
         ssl_context: to serve over https, a context with a certificate.
 
     Raises:
@@ -145,6 +152,7 @@ def run(
         quiet=quiet,
         title=Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "a site",
         reload=reload,
+        inspector=inspector,
         tls=_fixed_context(ssl_context),
     )
     try:
@@ -162,6 +170,7 @@ async def serve(
     allowed_hosts: Iterable[str] = (),
     limits: Limits | None = None,
     reload: bool = True,
+    inspector: bool = True,
     ssl_context: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -177,6 +186,7 @@ async def serve(
         allowed_hosts: host names that requests may have besides localhost and IP addresses.
         limits: of what clients may send; see `Limits`.
         reload: whether open pages are refreshed when a file of a `Directory` in the tree is saved.
+        inspector: whether ``/-/`` shows clients on this machine what the server is doing.
         ssl_context: to serve over https, a context with a certificate.
         task_status: gets the listeners, as `trio.serve_tcp` gives them.
 
@@ -190,6 +200,7 @@ async def serve(
         allowed_hosts=tuple(allowed_hosts),
         limits=limits or Limits(),
         reload=reload,
+        inspector=inspector,
         tls=_fixed_context(ssl_context),
     )
     try:
@@ -429,6 +440,8 @@ async def _serve_until(
     tools = {"phone": partial(_phone_page, site, endpoint, settings)}
     live_reload, metrics = _live_reload(site, settings, tools), _metrics(site, settings, shutdown)
     respond = interruptible(site.respond if live_reload is None else live_reload.wrap(site.respond))
+    if settings.inspector:
+        respond = _with_inspector(respond, site)
     respond = _with_tools(respond, site, settings, shutdown, metrics)
     respond = as_deployed(respond, endpoint.names, settings)
     on_record: Callable[[RequestRecord], object] = access_log
@@ -462,6 +475,25 @@ async def _serve_until(
             shutdown=shutdown,
         )
         nursery.cancel_scope.cancel()
+
+
+def _with_inspector(respond: Responder, site: Site) -> Responder:
+    """Wrap *respond* so that the inspector answers what is its own, to those who may see it."""
+
+    @functools.cache
+    def inspector() -> Inspector:
+        from rpyserve.inspector.inspector import Inspector
+
+        return Inspector(site)
+
+    def respond_or_inspect(request: Request) -> Awaitable[Response]:
+        if request.raw_path.startswith(endpoints.PREFIX) and site.trusts(request):
+            response = inspector().response_to(request)
+            if response is not None:
+                return response
+        return respond(request)
+
+    return respond_or_inspect
 
 
 def _with_tools(
