@@ -73,6 +73,8 @@ def test_what_there_is(session: Session) -> None:
         "session['cart'][0].count": "1",
         "session['cart'][0].tags": "empty list",
         "session['cart'][1]['a']": "tuple of 2",
+        "session['cart'][1]['a'][0]": "1",
+        "session['cart'][1]['a'][1]": "2.5",
     }
     assert "an-id" not in str(portrait_of(session))
 
