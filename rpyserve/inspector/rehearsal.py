@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rpyserve.inspector.copies import Sent
+from rpyserve.util.text import install_command
 
 if TYPE_CHECKING:
     from rpyserve.testing import Client
@@ -172,7 +173,7 @@ def main(directory: str, answer: str) -> None:
         from rpyserve.testing import Client
         from rpyserve.testing.transport import copy_site
     except ImportError as exc:
-        raise SystemExit(f"{exc}; a test needs pip install 'rpyserve[testing]'") from None
+        raise SystemExit(f"{exc}. A test needs httpx: {install_command('httpx')}") from None
     site = copy_site(Path(visit["site"]), Path(directory))
     with Client(site, session_timeout=visit["timeout"], raise_errors=False) as client:
         rehearsal = _Rehearsal(client)
