@@ -515,6 +515,8 @@ class Site(ServerObject):
         if request.id:
             what += f" [{request.id}]"
         self.errors.report(what, report, page=request.path)
+        if self.recorder is not None and request._record is not None:
+            self.recorder.note_failure(request._record, what, request.path, report)
         if not trusted:
             self._warn_that_details_are_hidden(request)
         return report

@@ -295,7 +295,7 @@ def masked(sent: Sent) -> Sent:
     That is cookies, ``Authorization`` and the like, and fields of the query, a form or JSON that
     are called ``password`` or similar.
     """
-    redactor = Redactor(_credentials(sent))
+    redactor = Redactor(credentials_of(sent))
 
     def plain(text: str) -> str:
         return redactor.redact_value(text).replace(SHOWN_MASK, MASK)
@@ -309,7 +309,8 @@ def masked(sent: Sent) -> Sent:
     )
 
 
-def _credentials(sent: Sent) -> list[str]:
+def credentials_of(sent: Sent) -> list[str]:
+    """Return the texts that are credentials: cookies, and what follows ``Basic`` or ``Bearer``."""
     found: list[str] = []
     for name, value in sent.fields:
         text = value.decode("latin-1")

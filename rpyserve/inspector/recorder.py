@@ -11,8 +11,10 @@ What only those need who look is imported when they do.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -25,11 +27,15 @@ from rpyserve.http.request import (
 )
 
 if TYPE_CHECKING:
+    from rpyserve.diagnostics.model import ErrorReport
     from rpyserve.inspector.witness import Listening
 
 MOST_RECORDS: Final = 1024
 MOST_SHOWN: Final = 500
 MOST_PINNED: Final = 20
+
+MOST_FAILURES: Final = 50
+"""How many errors are kept."""
 
 MOST_BODIES: Final = 8 * 2**20
 """Bytes of bodies that are kept in all."""
@@ -66,6 +72,27 @@ class TooManyPinned(ValueError):
         super().__init__(f"{MOST_PINNED} requests are pinned already: unpin one of them")
 
 
+@dataclass(frozen=True, slots=True)
+class FailureNote:
+    """An error of a script.
+
+    Args:
+        number: counted from 1.
+        at: when it occurred, in seconds since the epoch.
+        what: what failed, such as ``GET /hello``.
+        page: the path of the page.
+        report: what is said of it; all of it is text.
+        request: the number of the request.
+    """
+
+    number: int
+    at: float
+    what: str
+    page: str
+    report: ErrorReport
+    request: int
+
+
 class Recorder:
     """Keeps the records of the last requests of one site.
 
@@ -73,24 +100,26 @@ class Recorder:
         running: returns the records of the requests that are being answered.
 
     Attributes:
+        failures: the last errors, the oldest first.
         is_alert: whether somebody looks or waits for news, so that more is to be done.
     """
 
     def __init__(self, running: Callable[[], list[RequestRecord]] = list) -> None:
         self.is_alert = False
+        self.failures: deque[FailureNote] = deque(maxlen=MOST_FAILURES)
+        self._failure_count = 0
         self._find_running = running
         # Those that are over, as they ended. They get their numbers when somebody asks for them.
         self._ring: deque[RequestRecord] = deque(maxlen=MOST_RECORDS)
         self._append = self._ring.append
         self._pinned: dict[int, RequestRecord] = {}
         self._last_number = 0
-        # How many that had a number before have ended.
-        self._late_ends = 0
         # Bytes of bodies that have come since they were counted last.
         self._uncounted = 0
         self._watched_until: float | None = None
         self._listening: Listening | None = None
         self._waiting: trio.Event | None = None
+        self._is_closed = False
 
     def __repr__(self) -> str:
         return f"<Recorder, {len(self._ring)} requests>"
@@ -122,12 +151,7 @@ class Recorder:
             self.weigh(record)
         self._append(record)
         if self.is_alert:
-            self._end_alert(record)
-
-    def _end_alert(self, record: RequestRecord) -> None:
-        if record.number:
-            self._late_ends += 1
-        self._tell()
+            self._tell()
 
     def _give_number(self, record: RequestRecord) -> None:
         if not record.number:
@@ -136,6 +160,17 @@ class Recorder:
     def _give_numbers(self) -> None:
         for record in self._ring:
             self._give_number(record)
+
+    def note_failure(
+        self, record: RequestRecord, what: str, page: str, report: ErrorReport
+    ) -> None:
+        """Keep *report*, of an error that the request of *record* had."""
+        self._give_number(record)
+        self._failure_count += 1
+        record.error = self._failure_count
+        self.failures.append(
+            FailureNote(record.error, time.time(), what, page, report, record.number)
+        )
 
     # Bodies
 
@@ -181,6 +216,18 @@ class Recorder:
         for record in found:
             self._give_number(record)
         return found
+
+    def shown(self) -> list[RequestRecord]:
+        """Return the records that views show, the oldest first."""
+        pinned = [each for each in self.records() if each.pinned]
+        return [*pinned, *[each for each in self.records() if not each.pinned][-MOST_SHOWN:]]
+
+    def clear(self) -> int:
+        """Forget those that are over and not pinned; return how many they were."""
+        count = len(self._ring)
+        self._give_numbers()
+        self._ring.clear()
+        return count
 
     def _ended(self) -> list[RequestRecord]:
         """Those that are over, as they ended; pinned ones first."""
@@ -229,6 +276,8 @@ class Recorder:
         """Somebody looks: for 60 s from now, requests record more."""
         from rpyserve.inspector.witness import Listening  # nobody else needs it
 
+        if self._is_closed:
+            return
         self._watched_until = trio.current_time() + LOOK
         self.is_alert = True
         if self._listening is None:
@@ -236,8 +285,12 @@ class Recorder:
             self._listening.start()
 
     def close(self) -> None:
-        """Nobody looks any more."""
+        """Nobody looks any more, and whoever waits goes on."""
+        self._is_closed = True
         self._watched_until = None
+        self._tell()
+
+    def _stop_listening(self) -> None:
         if self._listening is not None:
             self._listening.stop()
             self._listening = None
@@ -248,28 +301,22 @@ class Recorder:
         until = self._watched_until
         return until is not None and trio.current_time() < until
 
-    @property
-    def news(self) -> int:
-        """How often something has happened."""
-        return self.number + self._late_ends
-
-    async def wait_news(self, after: int, seconds: float) -> int:
-        """Wait until `news` is more than *after*, at most so many *seconds*, and return it."""
+    async def wait_until(self, is_there: Callable[[], bool], seconds: float) -> None:
+        """Wait until *is_there*, at most so many *seconds*; requests that come and go may do it."""
         with trio.move_on_after(seconds):
-            while self.news <= after:
+            while not (is_there() or self._is_closed):
                 if self._waiting is None:
                     self._waiting = trio.Event()
                 self.is_alert = True
                 await self._waiting.wait()
-        return self.news
 
     def _tell(self) -> None:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.set()
         self.is_alert = self.is_watched
-        if not self.is_alert and self._listening is not None:
-            self.close()
+        if not self.is_alert:
+            self._stop_listening()
 
 
 def is_recorded(record: RequestRecord) -> bool:

@@ -9,10 +9,13 @@ and ``{name*}`` for all the rest. This module knows nothing of requests and resp
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from rpyserve.util.text import parse_duration
 
 if TYPE_CHECKING:
     from rpyserve.http.request import Request
@@ -46,11 +49,13 @@ class Question:
         request: the request; what is kept of it must be values.
         names: what stands for the names in the path.
         fields: the fields of the query or, of an action, of the body.
+        path: what is asked for, below ``/-/``.
     """
 
     request: Request
     names: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, str] = field(default_factory=dict)
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +82,14 @@ class View:
         title: what its page is called.
         answer: returns what it shows.
         fields: what its query may have.
+        is_text: whether it is the plain ``text`` in what it returns, without a page and JSON.
     """
 
     path: str
     title: str
     answer: Callable[[Question], Awaitable[Data]]
     fields: tuple[Field, ...] = ()
+    is_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +174,41 @@ def _described_entry(entry: View | Action) -> Data:
 
 def _described(each: Field) -> Data:
     return {"name": each.name, "kind": each.kind, "help": each.help}
+
+
+# Fields that views and actions have in common
+
+
+def number_of(
+    fields: Mapping[str, str], name: str, default: Any = None, *, most: int | None = None
+) -> Any:
+    """Return the whole number that the field *name* holds; *default* if there is none.
+
+    Raises:
+        Problem: it is no number, or not from 1 to *most*.
+    """
+    if not (text := fields.get(name, "")):
+        return default
+    number = int(text[:20]) if text.isascii() and text.isdecimal() else -1
+    if most is not None and not 1 <= number <= most:
+        raise Problem(400, f"{name} is a number from 1 to {most}.")
+    if number < 0:
+        raise Problem(400, f"{name} is a whole number.")
+    return number
+
+
+def seconds_of(fields: Mapping[str, str], name: str, *, most: float = math.inf) -> float:
+    """Return the seconds that the field *name* holds; 0 if there is none, and at most *most*.
+
+    Raises:
+        Problem: it is no duration.
+    """
+    if not (text := fields.get(name, "")):
+        return 0.0
+    try:
+        return min(parse_duration(text), most)
+    except ValueError as exc:
+        raise Problem(400, f"{name}: {exc}") from None
 
 
 def _pattern_of(path: str) -> re.Pattern[str]:

@@ -61,7 +61,9 @@ if TYPE_CHECKING:
     from rpyserve.http.request import Request
     from rpyserve.http.response import Response
     from rpyserve.inspector.inspector import Inspector
+    from rpyserve.inspector.recorder import Recorder
     from rpyserve.production.metrics import Metrics
+    from rpyserve.scripts.loader import ScriptLoader
 
 # Seconds that open requests have once the server is to stop; async callbacks of sessions too.
 GRACE: Final = 5.0
@@ -440,20 +442,18 @@ async def _serve_until(
     tools = {"phone": partial(_phone_page, site, endpoint, settings)}
     live_reload, metrics = _live_reload(site, settings, tools), _metrics(site, settings, shutdown)
     respond = interruptible(site.respond if live_reload is None else live_reload.wrap(site.respond))
-    if settings.inspector:
-        respond = _with_inspector(respond, site)
-    respond = _with_tools(respond, site, settings, shutdown, metrics)
-    respond = as_deployed(respond, endpoint.names, settings)
-    on_record: Callable[[RequestRecord], object] = access_log
-    if metrics is not None:
-        respond, on_record = metrics.counted(respond), metrics.observed(access_log)
     recorder = None
     if settings.inspector:
         from rpyserve.inspector.recorder import Recorder  # not in production
 
         site.recorder = recorder = Recorder(shutdown.running)
         access_log.keep = recorder.keep
-        site.on_close(recorder.close)
+        respond = _with_inspector(respond, site, recorder)
+    respond = _with_tools(respond, site, settings, shutdown, metrics)
+    respond = as_deployed(respond, endpoint.names, settings)
+    on_record: Callable[[RequestRecord], object] = access_log
+    if metrics is not None:
+        respond, on_record = metrics.counted(respond), metrics.observed(access_log)
     async with site.running(), trio.open_nursery() as nursery:
         nursery.start_soon(import_deferred, access_log.answered)
         if metrics is not None:
@@ -461,7 +461,9 @@ async def _serve_until(
             nursery.start_soon(_serve_metrics, metrics, endpoint, settings, stop)
         if live_reload is not None:
             await nursery.start(live_reload.run)
-            nursery.start_soon(_end_streams, live_reload, stop)
+            nursery.start_soon(_call_at_stop, live_reload.stop, stop)
+        if recorder is not None:
+            nursery.start_soon(_call_at_stop, recorder.close, stop)
         ready()
         await serve_listeners(
             respond,
@@ -477,14 +479,14 @@ async def _serve_until(
         nursery.cancel_scope.cancel()
 
 
-def _with_inspector(respond: Responder, site: Site) -> Responder:
+def _with_inspector(respond: Responder, site: Site, recorder: Recorder) -> Responder:
     """Wrap *respond* so that the inspector answers what is its own, to those who may see it."""
 
     @functools.cache
     def inspector() -> Inspector:
         from rpyserve.inspector.inspector import Inspector
 
-        return Inspector(site)
+        return Inspector(site, recorder, partial(_loaders_of, site))
 
     def respond_or_inspect(request: Request) -> Awaitable[Response]:
         if request.raw_path.startswith(endpoints.PREFIX) and site.trusts(request):
@@ -494,6 +496,11 @@ def _with_inspector(respond: Responder, site: Site) -> Responder:
         return respond(request)
 
     return respond_or_inspect
+
+
+def _loaders_of(site: Site) -> Iterable[ScriptLoader]:
+    """Return what executes the scripts of *site*."""
+    return {id(each.scripts): each.scripts for each, _ in directories_in(site.root)}.values()
 
 
 def _with_tools(
@@ -617,9 +624,9 @@ async def _leave_stuck(site: Site, settings: Settings, stop: trio.Event) -> None
     end_process(at_once=True)
 
 
-async def _end_streams(live_reload: LiveReload, stop: trio.Event) -> None:
+async def _call_at_stop(function: Callable[[], object], stop: trio.Event) -> None:
     await stop.wait()
-    live_reload.stop()
+    function()
 
 
 def _phone_page(site: Site, endpoint: Endpoint, settings: Settings) -> Resource:

@@ -13,6 +13,7 @@ import trio.testing
 
 from rpyserve import Resource, Site
 from rpyserve.inspector.inspector import MOST_BYTES
+from rpyserve.inspector.recorder import Recorder
 from rpyserve.resources.resource import Resource as Root
 from rpyserve.serving.run import _with_inspector
 from tests.support.in_process import Answer, Visitor
@@ -41,7 +42,7 @@ class Served:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.respond = _with_inspector(site.respond, site)
+        self.respond = _with_inspector(site.respond, site, Recorder())
 
 
 @pytest.fixture

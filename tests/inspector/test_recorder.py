@@ -139,12 +139,12 @@ def test_the_oldest_bodies_make_room() -> None:
     assert all(each.response_body.size == 16_384 for each in lacking)
 
 
-async def test_news_wake_who_waits(autojump_clock: Any) -> None:
+async def test_a_request_wakes_who_waits(autojump_clock: Any) -> None:
     recorder = Recorder()
     heard: list[float] = []
 
     async def wait() -> None:
-        await recorder.wait_news(recorder.news, 30)
+        await recorder.wait_until(lambda: bool(recorder.number), 30)
         heard.append(trio.current_time() - began)
 
     began = trio.current_time()
@@ -154,10 +154,21 @@ async def test_news_wake_who_waits(autojump_clock: Any) -> None:
         await trio.sleep(5)
         recorded(recorder)
     assert heard == [5, 5]
-    number = recorder.news
-    assert await recorder.wait_news(number - 1, 30) == number
-    assert await recorder.wait_news(number, 30) == number
+    await recorder.wait_until(lambda: recorder.number == 2, 30)
     assert trio.current_time() - began == 35
+
+
+async def test_nobody_waits_for_a_recorder_that_is_closed(autojump_clock: Any) -> None:
+    recorder = Recorder()
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(recorder.wait_until, lambda: False, 30)
+        await trio.sleep(1)
+        recorder.close()
+    await recorder.wait_until(lambda: False, 30)
+    assert trio.current_time() - began == 1
+    recorder.watch()
+    assert not recorder.is_watched
 
 
 async def test_a_look_counts_for_a_minute(autojump_clock: Any) -> None:
