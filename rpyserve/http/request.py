@@ -794,6 +794,18 @@ class Body:
     whole: bool
 
 
+class ResponseHeadRecord(Protocol):
+    """The head of a response, after it was sent."""
+
+    @property
+    def second(self) -> int:
+        """When it was made, in seconds since the epoch."""
+
+    @property
+    def headers(self) -> Iterable[tuple[bytes, bytes]]:
+        """The fields, names in lower case."""
+
+
 class RequestRecord:
     """One request and its response: made when the head has been read, filled as things happen.
 
@@ -856,7 +868,7 @@ class RequestRecord:
     )
 
     render: float | None
-    response_head: Any
+    response_head: ResponseHeadRecord | None
     response_start: bytes
     scheme: str
     script: str | None
@@ -925,7 +937,7 @@ class RequestRecord:
     @property
     def response_headers(self) -> Iterable[tuple[bytes, bytes]]:
         """The fields of the head of the response, names in lower case."""
-        return () if self.response_head is None else tuple(self.response_head.event.headers)
+        return () if self.response_head is None else self.response_head.headers
 
     @property
     def held(self) -> float:

@@ -24,6 +24,7 @@ from urllib.parse import parse_qsl, unquote
 from rpyserve.http.browser import is_cross_origin
 from rpyserve.http.response import Response
 from rpyserve.inspector import page
+from rpyserve.inspector.request_actions import register_request_actions
 from rpyserve.inspector.request_views import register_requests
 from rpyserve.inspector.script_views import Loaders, register_scripts
 from rpyserve.inspector.session_pages import register_sessions
@@ -34,7 +35,7 @@ from rpyserve.site import Site
 from rpyserve.util.text import escape_for_log
 
 if TYPE_CHECKING:
-    from rpyserve.http.request import Request
+    from rpyserve.http.request import Request, Responder
     from rpyserve.inspector.recorder import Recorder
 
 PREFIX: Final = "/-/"
@@ -57,6 +58,7 @@ class Inspector:
     Args:
         site: the site.
         recorder: keeps what its requests did.
+        respond: answers requests that are sent once more.
         loaders: returns what executes its scripts.
 
     Attributes:
@@ -65,7 +67,9 @@ class Inspector:
         boot: tells this run of the server from others.
     """
 
-    def __init__(self, site: Site, recorder: Recorder, loaders: Loaders) -> None:
+    def __init__(
+        self, site: Site, recorder: Recorder, respond: Responder, loaders: Loaders
+    ) -> None:
         self.table = Table()
         self.token = secrets.token_urlsafe(24)
         self.boot = secrets.token_hex(4)
@@ -76,7 +80,14 @@ class Inspector:
         self._answers.trusts = lambda request: site.trusts(request)
         self.table.add_view(View("", "Now", self._now))
         register_sessions(self.table, site)
-        register_requests(self.table, recorder)
+        actions = register_request_actions(
+            self.table,
+            site,
+            recorder,
+            respond,
+            lambda: [each.modules.root for each in loaders()],
+        )
+        register_requests(self.table, recorder, actions)
         register_scripts(self.table, site, recorder, loaders)
 
     def response_to(self, request: Request) -> Awaitable[Response] | None:

@@ -9,6 +9,7 @@ for it would.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -18,7 +19,7 @@ from urllib.parse import unquote
 import trio
 
 from rpyserve.http.cookies import cookie_pairs
-from rpyserve.http.request import Request, Responder
+from rpyserve.http.request import Address, Request, Responder
 from rpyserve.http.response import ChunkIterator, start_body
 from rpyserve.inspector.copies import Field, Sent
 
@@ -99,13 +100,17 @@ async def replay(
     visitor: Visitor,
     cookie: tuple[str, str],
     *,
+    client: Address = ("", 0),
     confirmed: bool = False,
+    on_request: Callable[[Request], object] = lambda request: None,
 ) -> Answer:
     """Have *respond* answer *sent* once more.
 
     Args:
         visitor: who makes the request.
         cookie: the name of the site's session cookie, and what it is for the same visitor now.
+        client: the address that it comes from.
+        on_request: called with the request that is made.
         confirmed: whether the author knows that it may change something.
 
     Raises:
@@ -113,7 +118,8 @@ async def replay(
     """
     _check(sent, confirmed)
     answer, left, started = Answer(), trio.Event(), trio.current_time()
-    request = _request(replace(sent, fields=_fields(sent, visitor, cookie)), left)
+    request = _request(replace(sent, fields=_fields(sent, visitor, cookie)), left, client)
+    on_request(request)
 
     def note(exc: BaseException) -> None:
         answer.error = answer.error or type(exc).__name__
@@ -158,7 +164,7 @@ def _fields(sent: Sent, visitor: Visitor, cookie: tuple[str, str]) -> tuple[Fiel
     return tuple(fields)
 
 
-def _request(sent: Sent, left: trio.Event) -> Request:
+def _request(sent: Sent, left: trio.Event, client: Address) -> Request:
     scheme, _, host = sent.origin.partition("://")
     name, colon, port = host.rpartition(":")
     is_port = bool(colon) and port.isdecimal()
@@ -166,6 +172,7 @@ def _request(sent: Sent, left: trio.Event) -> Request:
         sent.method,
         sent.target,
         sent.fields,
+        client=client,
         server=(name if is_port else host, int(port) if is_port else 80),
         scheme=scheme,
         body=ChunkIterator(_Once(sent.body).read) if sent.body else None,

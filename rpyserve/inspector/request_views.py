@@ -49,8 +49,12 @@ QUERY: Final = (
 )
 
 
-def register_requests(table: Table, recorder: Recorder) -> None:
-    """Add to *table* what is to be seen of the requests that *recorder* keeps."""
+def register_requests(table: Table, recorder: Recorder, actions: Iterable[Action] = ()) -> None:
+    """Add to *table* what is to be seen of the requests that *recorder* keeps.
+
+    Args:
+        actions: what else can be done with one of them.
+    """
     requests = _Requests(recorder)
     table.add_view(View("requests", "Requests", requests.listed, QUERY))
     for ending in ("curl", "ps1", "httpx"):
@@ -59,6 +63,7 @@ def register_requests(table: Table, recorder: Recorder) -> None:
         )
     table.add_view(View("requests/{number}", "Request", requests.one))
     requests.actions = [
+        *actions,
         table.add_action(Action("requests/{number}/pin", "Pin", requests.pin)),
         table.add_action(Action("requests/{number}/unpin", "Unpin", requests.unpin)),
     ]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import h11
@@ -51,6 +51,11 @@ class ResponseHead:
         self.event = event
         self.second = second
         self.written: bytes | None = None
+
+    @property
+    def headers(self) -> Iterable[tuple[bytes, bytes]]:
+        """The fields, names in lower case."""
+        return tuple(self.event.headers)
 
 
 class ResponseHeadCache:

@@ -486,7 +486,7 @@ def _with_inspector(respond: Responder, site: Site, recorder: Recorder) -> Respo
     def inspector() -> Inspector:
         from rpyserve.inspector.inspector import Inspector
 
-        return Inspector(site, recorder, partial(_loaders_of, site))
+        return Inspector(site, recorder, interruptible(site.respond), partial(_loaders_of, site))
 
     def respond_or_inspect(request: Request) -> Awaitable[Response]:
         if request.raw_path.startswith(endpoints.PREFIX) and site.trusts(request):

@@ -96,9 +96,11 @@ async def test_when_it_began(autojump_clock: Any) -> None:
     await trio.sleep(500)
     assert 499 < time.time() - record.at < 501
     record.seconds = 0.5
-    record.response_head = SimpleNamespace(second=int(time.time()) - 500)
+    record.response_head = SimpleNamespace(headers=(), second=int(time.time()) - 500)
     assert 499 < time.time() - record.at < 501
-    record.response_head = SimpleNamespace(second=int(time.time()) - 5000)  # the machine slept
+    record.response_head = SimpleNamespace(
+        headers=(), second=int(time.time()) - 5000
+    )  # the machine slept
     assert 4999 < time.time() - record.at < 5002
 
 
