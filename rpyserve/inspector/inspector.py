@@ -16,7 +16,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote
@@ -28,11 +28,12 @@ from rpyserve.inspector.request_actions import register_request_actions
 from rpyserve.inspector.request_views import register_requests
 from rpyserve.inspector.script_views import Loaders, register_scripts
 from rpyserve.inspector.session_pages import register_sessions
+from rpyserve.inspector.site_views import register_site
 from rpyserve.inspector.views import Data, Problem, Question, Table, View
 from rpyserve.resources.auth import Gate
 from rpyserve.resources.resource import Resource
 from rpyserve.site import Site
-from rpyserve.util.text import escape_for_log
+from rpyserve.util.text import escape_for_log, escape_unprintable
 
 if TYPE_CHECKING:
     from rpyserve.http.request import Request, Responder
@@ -60,6 +61,7 @@ class Inspector:
         recorder: keeps what its requests did.
         respond: answers requests that are sent once more.
         loaders: returns what executes its scripts.
+        facts: returns what only the server knows: its connections and options.
 
     Attributes:
         table: the views and the actions.
@@ -68,17 +70,21 @@ class Inspector:
     """
 
     def __init__(
-        self, site: Site, recorder: Recorder, respond: Responder, loaders: Loaders
+        self,
+        site: Site,
+        recorder: Recorder,
+        respond: Responder,
+        loaders: Loaders,
+        facts: Callable[[], Data],
     ) -> None:
         self.table = Table()
         self.token = secrets.token_urlsafe(24)
         self.boot = secrets.token_hex(4)
         self._site = site
         self._recorder = recorder
-        self._started = time.time()
         self._answers = Site(Gate(_Answers(self), site))
         self._answers.trusts = lambda request: site.trusts(request)
-        self.table.add_view(View("", "Now", self._now))
+        register_site(self.table, site, recorder, loaders, facts)
         register_sessions(self.table, site)
         actions = register_request_actions(
             self.table,
@@ -141,24 +147,13 @@ class Inspector:
             raise Problem(403, "The token of this run of the server is missing, or is another's.")
         self._recorder.watch()
         done = await action.perform(Question(request, names, fields, path))
-        log.info("Inspector, %s: %s", escape_for_log(path), escape_for_log(done["done"]))
+        log.info("Inspector, %s: %s", escape_for_log(path), escape_unprintable(done["done"]))
         if wants_json(request):
             return _json_response(self._head() | done)
         return page.of_action(action, done, self.table)
 
     def _is_token(self, given: str) -> bool:
         return compare_digest(given.encode("utf-8", "replace"), self.token.encode())
-
-    async def _now(self, question: Question) -> Data:
-        sessions = self._site.sessions.statistics()
-        return {
-            "started": self._started,
-            "sessions": {
-                "live": sessions.live,
-                "made": sessions.made,
-                "ended": {reason.value: count for reason, count in sessions.ended.items()},
-            },
-        } | self.table.described()
 
     def _head(self) -> Data:
         return {"at": round(time.time(), 3), "boot": self.boot}

@@ -101,6 +101,7 @@ async def replay(
     cookie: tuple[str, str],
     *,
     client: Address = ("", 0),
+    server: Address = ("localhost", 8080),
     confirmed: bool = False,
     on_request: Callable[[Request], object] = lambda request: None,
 ) -> Answer:
@@ -109,7 +110,7 @@ async def replay(
     Args:
         visitor: who makes the request.
         cookie: the name of the site's session cookie, and what it is for the same visitor now.
-        client: the address that it comes from.
+        client, server: the addresses of the connection that it seems to come over.
         on_request: called with the request that is made.
         confirmed: whether the author knows that it may change something.
 
@@ -118,7 +119,7 @@ async def replay(
     """
     _check(sent, confirmed)
     answer, left, started = Answer(), trio.Event(), trio.current_time()
-    request = _request(replace(sent, fields=_fields(sent, visitor, cookie)), left, client)
+    request = _request(replace(sent, fields=_fields(sent, visitor, cookie)), left, client, server)
     on_request(request)
 
     def note(exc: BaseException) -> None:
@@ -164,17 +165,14 @@ def _fields(sent: Sent, visitor: Visitor, cookie: tuple[str, str]) -> tuple[Fiel
     return tuple(fields)
 
 
-def _request(sent: Sent, left: trio.Event, client: Address) -> Request:
-    scheme, _, host = sent.origin.partition("://")
-    name, colon, port = host.rpartition(":")
-    is_port = bool(colon) and port.isdecimal()
+def _request(sent: Sent, left: trio.Event, client: Address, server: Address) -> Request:
     return Request(
         sent.method,
         sent.target,
         sent.fields,
         client=client,
-        server=(name if is_port else host, int(port) if is_port else 80),
-        scheme=scheme,
+        server=server,
+        scheme=sent.origin.partition("://")[0],
         body=ChunkIterator(_Once(sent.body).read) if sent.body else None,
         wait_client_left=left.wait,
     )

@@ -118,6 +118,7 @@ class _Actions:
                 visitor,
                 self._cookie(before, visitor, question.request),
                 client=question.request.client,
+                server=question.request.server,
                 confirmed=fields.get("confirm") == "yes",
                 on_request=partial(self._begin, before, sent, records),
             )

@@ -263,6 +263,10 @@ class SiteModules:
         if name not in self._names:
             self._dropped.add(name)
 
+    def files(self) -> list[str]:
+        """Return the files that are loaded as modules, relative to the site, in order."""
+        return sorted(os.path.relpath(path, self.root) for path in self._files)
+
     def watches(self, path: str) -> bool:
         """Whether *path* is a file of the site that was loaded as a module."""
         return path in self._files

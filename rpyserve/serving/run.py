@@ -18,7 +18,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
@@ -448,7 +448,8 @@ async def _serve_until(
 
         site.recorder = recorder = Recorder(shutdown.running)
         access_log.keep = recorder.keep
-        respond = _with_inspector(respond, site, recorder)
+        facts = partial(_facts, settings, shutdown)
+        respond = _with_inspector(respond, site, recorder, facts)
     respond = _with_tools(respond, site, settings, shutdown, metrics)
     respond = as_deployed(respond, endpoint.names, settings)
     on_record: Callable[[RequestRecord], object] = access_log
@@ -479,14 +480,17 @@ async def _serve_until(
         nursery.cancel_scope.cancel()
 
 
-def _with_inspector(respond: Responder, site: Site, recorder: Recorder) -> Responder:
+def _with_inspector(
+    respond: Responder, site: Site, recorder: Recorder, facts: Callable[[], dict[str, Any]]
+) -> Responder:
     """Wrap *respond* so that the inspector answers what is its own, to those who may see it."""
 
     @functools.cache
     def inspector() -> Inspector:
         from rpyserve.inspector.inspector import Inspector
 
-        return Inspector(site, recorder, interruptible(site.respond), partial(_loaders_of, site))
+        loaders = partial(_loaders_of, site)
+        return Inspector(site, recorder, interruptible(site.respond), loaders, facts)
 
     def respond_or_inspect(request: Request) -> Awaitable[Response]:
         if request.raw_path.startswith(endpoints.PREFIX) and site.trusts(request):
@@ -496,6 +500,25 @@ def _with_inspector(respond: Responder, site: Site, recorder: Recorder) -> Respo
         return respond(request)
 
     return respond_or_inspect
+
+
+def _facts(settings: Settings, shutdown: Shutdown) -> dict[str, Any]:
+    """Return what the inspector shows of the server."""
+    return {"connections": shutdown.connections, "options": _plain(settings)}
+
+
+def _plain(thing: Any) -> dict[str, Any]:
+    """Return the fields of *thing* that have plain values; `Limits` among them."""
+    found: dict[str, Any] = {}
+    for each in fields(thing):
+        value = getattr(thing, each.name)
+        if isinstance(value, Limits):
+            found[each.name] = _plain(value)
+        elif value is None or isinstance(value, (str, int, float, bool)):
+            found[each.name] = value
+        elif isinstance(value, tuple):
+            found[each.name] = [str(item) for item in value]
+    return found
 
 
 def _loaders_of(site: Site) -> Iterable[ScriptLoader]:

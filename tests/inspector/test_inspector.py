@@ -42,7 +42,7 @@ class Served:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.respond = _with_inspector(site.respond, site, Recorder())
+        self.respond = _with_inspector(site.respond, site, Recorder(), dict)
 
 
 @pytest.fixture
