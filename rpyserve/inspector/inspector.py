@@ -122,7 +122,8 @@ class Inspector:
         path = path_of(request)
         if path == "inspect.css":
             return page.stylesheet()
-        if (found := self._view_of(path)) is None:
+        found = self._view_of(path)
+        if found is None or self.table.action_at(path):
             raise Problem(405, "This is an action: POST it.", {"Allow": "POST"})
         view, names, is_json = found
         fields = dict(parse_qsl(request.uri.partition("?")[2], keep_blank_values=True))

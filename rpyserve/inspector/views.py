@@ -164,9 +164,10 @@ class Table:
 
 def _described_entry(entry: View | Action) -> Data:
     is_view = isinstance(entry, View)
+    has_twin = isinstance(entry, View) and not entry.is_text
     return {
         "method": "GET" if is_view else "POST",
-        "path": f"/-/{entry.path}{'.json' if is_view else ''}",
+        "path": f"/-/{entry.path}{'.json' if has_twin else ''}",
         "title": entry.title,
         "fields": [_described(each) for each in entry.fields],
     }

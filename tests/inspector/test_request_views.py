@@ -403,7 +403,8 @@ async def test_errors_are_kept_as_text(served: InspectedSite) -> None:
 async def test_what_the_server_does_now(served: InspectedSite, autojump_clock: Any) -> None:
     served.write("fails.rpy", "def resource(request):\n    return 1 / 0\n")
     served.write(
-        "slow.rpy", "import trio\n\n\nasync def resource(request):\n    await trio.sleep(9)\n    return 'slow'\n"
+        "slow.rpy",
+        "import trio\n\n\nasync def resource(request):\n    await trio.sleep(9)\n    return 'slow'\n",
     )
     browser, other = served.browser(), served.browser()
     for _ in range(2):
