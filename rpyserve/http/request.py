@@ -815,7 +815,7 @@ class RequestRecord:
         request: the request; None if what came was none.
         method: the method as it was sent; empty if it could not be read.
         target: the request target as it was sent; empty if it could not be read.
-        request_headers: the fields of its head, names in lower case.
+        request_head: the whole head as it was sent; empty if it could not be read.
         client: the client's IP address and port.
         started: when the head had been read, by trio's clock.
 
@@ -854,7 +854,7 @@ class RequestRecord:
         "number",
         "render",
         "request",
-        "request_headers",
+        "request_head",
         "response_head",
         "response_start",
         "scheme",
@@ -896,14 +896,14 @@ class RequestRecord:
         request: Request | None,
         method: str,
         target: str,
-        request_headers: Iterable[tuple[bytes, bytes]],
+        request_head: bytes,
         client: Address,
         started: float,
     ) -> None:
         self.request = request
         self.method = method
         self.target = target
-        self.request_headers = request_headers
+        self.request_head = request_head
         self.client = client
         self.started = started
         self.status = ABANDONED
@@ -933,6 +933,13 @@ class RequestRecord:
         """The first characters of the id that its session had when it was first used."""
         uid = self._session_id
         return uid[:SESSION_NAME] if type(uid) is str else None
+
+    @property
+    def request_headers(self) -> list[tuple[bytes, bytes]]:
+        """The fields of its head, names in lower case."""
+        lines = self.request_head.split(b"\r\n")[1:]
+        pairs = [line.partition(b":") for line in lines if line]
+        return [(name.lower(), value.strip(b" \t")) for name, _, value in pairs]
 
     @property
     def response_headers(self) -> Iterable[tuple[bytes, bytes]]:

@@ -157,7 +157,7 @@ class _Actions:
             request,
             sent.method,
             sent.target,
-            request.raw_headers,
+            _head_of(sent, request.raw_headers),
             request.client,
             trio.current_time(),
         )
@@ -225,6 +225,12 @@ class _Actions:
             "text": as_test(steps, one, two, timeout=timeout),
             "see": f"requests/{records[-1].number}",
         }
+
+
+def _head_of(sent: Sent, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    lines = [f"{sent.method} {sent.target} HTTP/1.1".encode()]
+    lines += [name + b": " + value for name, value in fields]
+    return b"\r\n".join([*lines, b"", b""])
 
 
 def _steps_of(records: list[RequestRecord]) -> list[Step]:

@@ -184,7 +184,7 @@ class _Connection:
         method, target = refusal.method.decode(), refusal.target.decode("latin-1")
         if method == "HEAD":
             self.transport.cycle.begin(_STAND_IN)
-        record = RequestRecord(None, method, target, (), self.client, self.transport.now())
+        record = RequestRecord(None, method, target, b"", self.client, self.transport.now())
         try:
             await self._refuse(refusal, ResponseWriter(self.transport, _HEADS, record))
         finally:
@@ -215,9 +215,7 @@ class _Connection:
         started = transport.now()
         body = RequestBody(transport, head) if head.body_length else None
         request = self._make_request(head, body)
-        record = RequestRecord(
-            request, head.method, head.target, head.headers, self.client, started
-        )
+        record = RequestRecord(request, head.method, head.target, head.raw, self.client, started)
         self.writer = writer = ResponseWriter(transport, _HEADS, record, head.http_version)
         if self.recorder is not None:
             request._record, record.scheme = record, self.scheme

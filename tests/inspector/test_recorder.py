@@ -23,7 +23,7 @@ from rpyserve.inspector.recorder import (
 
 def begun(target: str = "/") -> RequestRecord:
     request = Request("GET", target)
-    return RequestRecord(request, "GET", target, (), ("127.0.0.1", 1), 0.0)
+    return RequestRecord(request, "GET", target, b"", ("127.0.0.1", 1), 0.0)
 
 
 def end(recorder: Recorder, record: RequestRecord, body: bytes = b"") -> None:
@@ -61,7 +61,7 @@ async def test_those_that_run_are_there_too(autojump_clock: Any) -> None:
 
 def test_what_could_not_be_read_is_recorded() -> None:
     recorder = Recorder()
-    record = RequestRecord(None, "", "", (), ("127.0.0.1", 1), 0.0)
+    record = RequestRecord(None, "", "", b"", ("127.0.0.1", 1), 0.0)
     end(recorder, record)
     assert recorder.get(1) is record
 

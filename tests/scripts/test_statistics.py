@@ -15,7 +15,7 @@ PAGE = "def resource(request): return 'page {}'\n"
 def asked(site: ScriptSite, name: str = "a.rpy") -> RequestRecord:
     """The record of a request that *name* has answered, well or not."""
     request = Request("GET", "/")
-    request._record = record = RequestRecord(request, "GET", "/", (), ("", 0), 0.0)
+    request._record = record = RequestRecord(request, "GET", "/", b"", ("", 0), 0.0)
     try:
         site.load(name, request)
     except ScriptError:

@@ -17,7 +17,7 @@ def finished_record(
     seconds: float = 0.1,
     complete: bool = True,
 ) -> RequestRecord:
-    record = RequestRecord(request, method, target, (), client, 0.0)
+    record = RequestRecord(request, method, target, b"", client, 0.0)
     record.status, record.sent = status, sent
     record.seconds, record.complete = seconds, complete
     return record
