@@ -17,7 +17,7 @@ from rpyserve.inspector.copies import MASK, Field, Sent
 from rpyserve.inspector.rehearsal import Heard, Step
 
 # Characters of a body that a test has word for word; of a longer one it has a hash.
-LONGEST_TEXT: Final = 2000
+LONGEST_TEXT: Final = 10_000
 
 # Characters of a line of a test.
 WIDTH: Final = 88
