@@ -31,7 +31,7 @@ from rpyserve.http.hosts import Network, TrustedClients, machine_names
 from rpyserve.http.request import RequestRecord, Responder
 from rpyserve.livereload import endpoints
 from rpyserve.livereload.endpoints import Tools
-from rpyserve.livereload.live_reload import LiveReload, directories_in
+from rpyserve.livereload.live_reload import Inspect, LiveReload, directories_in
 from rpyserve.protocol.server_state import Limits, Shutdown
 from rpyserve.resources.resource import Resource
 from rpyserve.serving import console, console_writer, notices, self_requests
@@ -441,15 +441,14 @@ async def _serve_until(
         site.on_source = notices.FindingAnnouncer()
     tools = {"phone": partial(_phone_page, site, endpoint, settings)}
     live_reload, metrics = _live_reload(site, settings, tools), _metrics(site, settings, shutdown)
-    respond = interruptible(site.respond if live_reload is None else live_reload.wrap(site.respond))
-    recorder = None
+    recorder, inspect = None, None
     if settings.inspector:
         from rpyserve.inspector.recorder import Recorder  # not in production
 
         site.recorder = recorder = Recorder(shutdown.running)
         access_log.keep = recorder.keep
-        facts = partial(_facts, settings, shutdown)
-        respond = _with_inspector(respond, site, recorder, facts)
+        inspect = _inspect(site, recorder, partial(_facts, settings, shutdown))
+    respond = interruptible(_with_own_pages(site.respond, live_reload, inspect))
     respond = _with_tools(respond, site, settings, shutdown, metrics)
     respond = as_deployed(respond, endpoint.names, settings)
     on_record: Callable[[RequestRecord], object] = access_log
@@ -480,10 +479,24 @@ async def _serve_until(
         nursery.cancel_scope.cancel()
 
 
-def _with_inspector(
-    respond: Responder, site: Site, recorder: Recorder, facts: Callable[[], dict[str, Any]]
+def _with_own_pages(
+    respond: Responder, live_reload: LiveReload | None, inspect: Inspect | None
 ) -> Responder:
-    """Wrap *respond* so that the inspector answers what is its own, to those who may see it."""
+    """Wrap *respond* so that what lies below ``/-/`` is the server's, if it has pages there."""
+    if live_reload is not None:
+        return live_reload.wrap(respond, *([] if inspect is None else [inspect]))
+    if inspect is None:
+        return respond
+
+    def respond_or_inspect(request: Request) -> Awaitable[Response]:
+        response = inspect(request) if request.raw_path.startswith(endpoints.PREFIX) else None
+        return respond(request) if response is None else response
+
+    return respond_or_inspect
+
+
+def _inspect(site: Site, recorder: Recorder, facts: Callable[[], dict[str, Any]]) -> Inspect:
+    """Return what answers with the inspector's pages; it is made for the first who may see it."""
 
     @functools.cache
     def inspector() -> Inspector:
@@ -492,14 +505,10 @@ def _with_inspector(
         loaders = partial(_loaders_of, site)
         return Inspector(site, recorder, interruptible(site.respond), loaders, facts)
 
-    def respond_or_inspect(request: Request) -> Awaitable[Response]:
-        if request.raw_path.startswith(endpoints.PREFIX) and site.trusts(request):
-            response = inspector().response_to(request)
-            if response is not None:
-                return response
-        return respond(request)
+    def inspect(request: Request) -> Awaitable[Response] | None:
+        return inspector().response_to(request) if site.trusts(request) else None
 
-    return respond_or_inspect
+    return inspect
 
 
 def _facts(settings: Settings, shutdown: Shutdown) -> dict[str, Any]:

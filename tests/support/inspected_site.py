@@ -14,7 +14,7 @@ import trio
 from rpyserve import Directory, Site
 from rpyserve.inspector.recorder import Recorder
 from rpyserve.protocol.server_state import Shutdown
-from rpyserve.serving.run import _with_inspector
+from rpyserve.serving.run import _inspect, _with_own_pages
 from tests.support.http_client import Reply, connect_to, head
 
 
@@ -31,7 +31,9 @@ class InspectedSite:
         self.site = Site(Directory(root))
         self.shutdown = Shutdown()
         self.recorder = self.site.recorder = Recorder(self.shutdown.running)
-        self._respond = _with_inspector(self.site.respond, self.site, self.recorder, dict)
+        self._respond = _with_own_pages(
+            self.site.respond, None, _inspect(self.site, self.recorder, dict)
+        )
         self._nursery = nursery
 
     def write(self, name: str, text: str) -> None:
