@@ -16,29 +16,37 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote
 
 from rpyserve.http.browser import is_cross_origin
 from rpyserve.http.response import Response
-from rpyserve.inspector import page, site_pages
-from rpyserve.inspector.ended_sessions import EndedSessions
-from rpyserve.inspector.session_views import register_sessions
+from rpyserve.inspector import page
+from rpyserve.inspector.request_actions import register_request_actions
+from rpyserve.inspector.request_views import register_requests
+from rpyserve.inspector.script_views import Loaders, register_scripts
+from rpyserve.inspector.session_views import SessionViews
+from rpyserve.inspector.site_views import register_site
 from rpyserve.inspector.views import Data, Problem, Question, Table, View
 from rpyserve.resources.auth import Gate
 from rpyserve.resources.resource import Resource
 from rpyserve.site import Site
-from rpyserve.util.text import escape_for_log
+from rpyserve.util.text import escape_for_log, escape_unprintable
 
 if TYPE_CHECKING:
-    from rpyserve.http.request import Request
+    from rpyserve.http.request import Request, Responder
+    from rpyserve.inspector.ended_sessions import EndedSessions
+    from rpyserve.inspector.recorder import Recorder
 
 PREFIX: Final = "/-/"
 
 MOST_BYTES: Final = 64 * 1024
 """How long the body of an action may be."""
+
+TOKEN_FIELD: Final = "X-Rpyserve-Token"
+"""The header field in which a program may send the token of this run."""
 
 _FORM: Final = "application/x-www-form-urlencoded"
 _JSON: Final = "application/json"
@@ -51,7 +59,11 @@ class Inspector:
 
     Args:
         site: the site.
-        ended: the sessions of it that have ended.
+        recorder: keeps what its requests did.
+        ended: keeps the sessions that have ended.
+        respond: answers requests that are sent once more.
+        loaders: returns what executes its scripts.
+        facts: returns what only the server knows: its connections and options.
 
     Attributes:
         table: the views and the actions.
@@ -59,16 +71,34 @@ class Inspector:
         boot: tells this run of the server from others.
     """
 
-    def __init__(self, site: Site, ended: EndedSessions) -> None:
+    def __init__(
+        self,
+        site: Site,
+        recorder: Recorder,
+        ended: EndedSessions,
+        respond: Responder,
+        loaders: Loaders,
+        facts: Callable[[], Data],
+    ) -> None:
         self.table = Table()
         self.token = secrets.token_urlsafe(24)
         self.boot = secrets.token_hex(4)
         self._site = site
-        self._started = time.time()
+        self._recorder = recorder
         self._answers = Site(Gate(_Answers(self), site))
         self._answers.trusts = lambda request: site.trusts(request)
-        self.table.add_view(View("", "Now", self._now, site_pages.now, is_place=True))
-        self._sessions = register_sessions(self.table, site, ended)
+        sessions = SessionViews(site, ended)
+        register_site(self.table, site, recorder, sessions.summary, loaders, facts)
+        sessions.register(self.table)
+        actions = register_request_actions(
+            self.table,
+            site,
+            recorder,
+            respond,
+            lambda: [each.modules.root for each in loaders()],
+        )
+        register_requests(self.table, recorder, actions)
+        register_scripts(self.table, site, recorder, loaders)
 
     def response_to(self, request: Request) -> Awaitable[Response] | None:
         """Return what answers *request*; None if it is none of the inspector's, or not for it."""
@@ -87,7 +117,7 @@ class Inspector:
     def _view_of(self, path: str) -> tuple[View, dict[str, str], bool] | None:
         """The view at *path*, what its names stand for, and whether its JSON is asked for."""
         bare = path.removesuffix(".json")
-        if bare != path and (found := self.table.view_at(bare)):
+        if bare != path and (found := self.table.view_at(bare)) and not found[0].is_text:
             return *found, True
         return (*found, False) if (found := self.table.view_at(path)) else None
 
@@ -96,11 +126,17 @@ class Inspector:
         path = path_of(request)
         if path == "inspect.css":
             return page.stylesheet()
-        if (found := self._view_of(path)) is None:
+        found = self._view_of(path)
+        if found is None or self.table.action_at(path):
             raise Problem(405, "This is an action: POST it.", {"Allow": "POST"})
         view, names, is_json = found
         fields = dict(parse_qsl(request.uri.partition("?")[2], keep_blank_values=True))
-        data = self._head() | await view.answer(Question(request, names, fields))
+        if "secrets" in fields and not self._is_token(_token_field(request)):
+            raise Problem(403, f"Secrets are shown to who sends the token in {TOKEN_FIELD}.")
+        self._recorder.watch()
+        data = self._head() | await view.answer(Question(request, names, fields, path))
+        if view.is_text:
+            return _text_response(data["text"])
         if is_json:
             return _json_response(data)
         shown = data | {"token": self.token}
@@ -113,18 +149,17 @@ class Inspector:
             raise Problem(405, "This is a view: GET it.", {"Allow": "GET, HEAD"})
         action, names = found
         fields = await _fields_of(request)
-        given = fields.pop("token", "")
-        if not compare_digest(given.encode("utf-8", "replace"), self.token.encode()):
+        if not self._is_token(fields.pop("token", "") or _token_field(request)):
             raise Problem(403, "The token of this run of the server is missing, or is another's.")
-        done = await action.perform(Question(request, names, fields))
-        log.info("Inspector, %s: %s", escape_for_log(path), escape_for_log(done["done"]))
+        self._recorder.watch()
+        done = await action.perform(Question(request, names, fields, path))
+        log.info("Inspector, %s: %s", escape_for_log(path), escape_unprintable(done["done"]))
         if wants_json(request):
             return _json_response(self._head() | done)
         return page.of_action(action, names, done, self.table)
 
-    async def _now(self, question: Question) -> Data:
-        sessions = await self._sessions(question)
-        return {"started": self._started, "sessions": sessions} | self.table.described()
+    def _is_token(self, given: str) -> bool:
+        return compare_digest(given.encode("utf-8", "replace"), self.token.encode())
 
     def _head(self) -> Data:
         return {"at": round(time.time(), 3), "boot": self.boot}
@@ -168,6 +203,10 @@ def wants_json(request: Request) -> bool:
     if path_of(request).endswith(".json") or _media_type(request) == _JSON:
         return True
     return _JSON in request.raw_headers.text(b"accept")
+
+
+def _token_field(request: Request) -> str:
+    return request.raw_headers.text(TOKEN_FIELD.lower().encode())
 
 
 def _media_type(request: Request) -> str:
@@ -222,6 +261,11 @@ def _json_response(
 ) -> Response:
     fields = page.HEADERS | {"Content-Type": _JSON} | dict(headers or {})
     return Response(json.dumps(finite(data), allow_nan=False), status, fields)
+
+
+def _text_response(text: str) -> Response:
+    fields = page.HEADERS | {"Content-Type": "text/plain; charset=utf-8"}
+    return Response(text.encode("utf-8", "backslashreplace"), 200, fields)
 
 
 def finite(data: Any) -> Any:

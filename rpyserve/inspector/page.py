@@ -77,7 +77,8 @@ def of_view(view: View, names: Mapping[str, str], data: Data, table: Table, twin
     """
     footer = html('<a href="{}">This page as JSON</a>', twin)
     title = view.title_for(names)
-    return _response(200, title, view.render(data), table, footer, place=view.path)
+    body = (view.render or blocks.outline)(data)
+    return _response(200, title, body, table, footer, place=view.path)
 
 
 def of_action(action: Action, names: Mapping[str, str], done: Data, table: Table) -> Response:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -49,86 +49,81 @@ LAST: Final = 5
 AT_ONCE: Final = 50
 """How many sessions are searched before others have their turn."""
 
+_QUERY: Final = (
+    Field("q", help="Search in ids and values", example="an id, or what it holds"),
+    Field("sort", "used|left", "Sort by"),
+    Field("after", help="After"),
+    Field("limit", "number", "How many"),
+)
+_LENGTH: Final = Field("seconds", "duration", "How long", "15m")
+
 _Row = tuple[float, str, Session]
 
 
-def register_sessions(
-    table: Table, site: Site, ended: EndedSessions
-) -> Callable[[Question], Awaitable[Data]]:
-    """Add to *table* what is to be seen of the sessions of *site*, and done to them.
+class SessionViews:
+    """The views and actions of the sessions of *site*.
 
     Args:
-        ended: those that have ended.
-
-    Returns:
-        What the view of the whole server tells of sessions.
+        site: the site.
+        ended: keeps those that have ended.
     """
-    sessions = _Sessions(site, ended)
-    query = (
-        Field("q", help="Search", example="an id, or what it holds"),
-        Field("sort", "used|left", "Sort by"),
-        Field("after", help="After"),
-        Field("limit", "number", "How many"),
-    )
-    length = Field("seconds", "duration", "How long", "15m")
-    table.add_view(
-        View(
-            "sessions",
-            "Sessions",
-            sessions.listed,
-            session_pages.sessions,
-            query,
-            is_place=True,
-            count=lambda: len(site.sessions),
-        )
-    )
-    table.add_view(View("sessions/{id}", "Session {id}", sessions.one, session_pages.session))
-    table.add_view(View("clock", "Let time pass", sessions.preview, session_pages.clock, (length,)))
-    sessions.actions = [table.add_action(each) for each in _actions_of_one(sessions, length)]
-    sessions.pass_for_all = table.add_action(
-        Action(
-            "clock/pass",
-            "Let it pass for all sessions",
-            sessions.let_pass_for_all,
-            (length,),
-            "Each session is due that much earlier. Those whose time is over then end, and their "
-            "callbacks run.",
-        )
-    )
-    return sessions.summary
-
-
-def _actions_of_one(sessions: _Sessions, length: Field) -> Iterator[Action]:
-    yield Action(
-        "sessions/{id}/pass",
-        "Let time pass",
-        sessions.let_pass,
-        (length,),
-        "The session is due that much earlier, as if its visitor had stayed away. Only the "
-        "sessions' clock moves, not time.time().",
-    )
-    yield Action(
-        "sessions/{id}/expire",
-        "Expire now",
-        sessions.expire,
-        help="Its callbacks run, and the visitor gets a new session with the next request.",
-    )
-    yield Action(
-        "sessions/{id}/become",
-        "Become this visitor",
-        sessions.become,
-        help="This browser goes on with this session. The answer has the way back to yours.",
-    )
-
-
-class _Sessions:
-    actions: list[Action]
-    pass_for_all: Action
 
     def __init__(self, site: Site, ended: EndedSessions) -> None:
         self._site = site
         self._store = site.sessions
         self._ended = ended
+        self._actions = [
+            Action(
+                "sessions/{id}/pass",
+                "Let time pass",
+                self.let_pass,
+                (_LENGTH,),
+                "The session is due that much earlier, as if its visitor had stayed away. Only "
+                "the sessions' clock moves, not time.time().",
+            ),
+            Action(
+                "sessions/{id}/expire",
+                "Expire now",
+                self.expire,
+                help="Its callbacks run, and the visitor gets a new session with the next request.",
+            ),
+            Action(
+                "sessions/{id}/become",
+                "Become this visitor",
+                self.become,
+                help="This browser goes on with this session. The answer has the way back.",
+            ),
+        ]
+        self._pass_for_all = Action(
+            "clock/pass",
+            "Let it pass for all sessions",
+            self.let_pass_for_all,
+            (_LENGTH,),
+            "Each session is due that much earlier. Those whose time is over then end, and their "
+            "callbacks run.",
+        )
+
+    def register(self, table: Table) -> None:
+        """Add them to *table*."""
+        table.add_view(
+            View(
+                "sessions",
+                "Sessions",
+                self.listed,
+                _QUERY,
+                render=session_pages.sessions,
+                is_place=True,
+                count=lambda: len(self._store),
+            )
+        )
+        table.add_view(
+            View("sessions/{id}", "Session {id}", self.one, render=session_pages.session)
+        )
+        table.add_view(
+            View("clock", "Let time pass", self.preview, (_LENGTH,), render=session_pages.clock)
+        )
+        for action in (*self._actions, self._pass_for_all):
+            table.add_action(action)
 
     # Views
 
@@ -257,7 +252,7 @@ class _Sessions:
             "holds": _leaves(portrait.leaves),
             "is_whole": portrait.is_whole,
             "callbacks": [self._described_callback(each) for each in callbacks],
-            "actions": [each.on(id=handle_of(session)) for each in self.actions],
+            "actions": [each.on(id=handle_of(session)) for each in self._actions],
         }
 
     def _described_ended(self, ended: EndedSession) -> Data:
@@ -278,7 +273,7 @@ class _Sessions:
 
     async def preview(self, question: Question) -> Data:
         """How many sessions would end if time passed for all."""
-        told: Data = {"of": len(self._store), "actions": [self.pass_for_all.on()]}
+        told: Data = {"of": len(self._store), "actions": [self._pass_for_all.on()]}
         if text := question.fields.get("seconds", ""):
             seconds, ends = _seconds_of(text), 0
             for part in self._parts(1000):

@@ -9,10 +9,13 @@ knows nothing of requests and responses but what a `Question` holds.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from rpyserve.util.text import parse_duration
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -54,11 +57,13 @@ class Question:
         request: the request; what is kept of it must be values.
         names: what stands for the names in the path.
         fields: the fields of the query or, of an action, of the body.
+        path: what is asked for, below ``/-/``.
     """
 
     request: Request
     names: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, str] = field(default_factory=dict)
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +91,9 @@ class View:
         path: where it is, without ``/-/``.
         title: what its page is called; names in braces stand for those of the path.
         answer: returns what it shows.
-        render: makes the content of its page of that.
         fields: what its query may have.
+        is_text: whether it is the plain ``text`` in what it returns, without a page and JSON.
+        render: makes the content of its page of what it shows; None for an outline of that.
         is_place: whether all pages have a link to it.
         count: returns the number that stands beside that link.
     """
@@ -95,8 +101,9 @@ class View:
     path: str
     title: str
     answer: Callable[[Question], Awaitable[Data]]
-    render: Renderer
     fields: tuple[Field, ...] = ()
+    is_text: bool = False
+    render: Renderer | None = None
     is_place: bool = False
     count: Callable[[], int] | None = None
 
@@ -186,9 +193,10 @@ class Table:
 
 def _described_entry(entry: View | Action) -> Data:
     is_view = isinstance(entry, View)
+    has_twin = isinstance(entry, View) and not entry.is_text
     told: Data = {
         "method": "GET" if is_view else "POST",
-        "path": f"/-/{entry.path}{'.json' if is_view else ''}",
+        "path": f"/-/{entry.path}{'.json' if has_twin else ''}",
         "title": entry.title,
         "fields": [_described(each) for each in entry.fields],
     }
@@ -199,6 +207,41 @@ def _described_entry(entry: View | Action) -> Data:
 
 def _described(each: Field) -> Data:
     return {"name": each.name, "kind": each.kind, "help": each.help, "example": each.example}
+
+
+# Fields that views and actions have in common
+
+
+def number_of(
+    fields: Mapping[str, str], name: str, default: Any = None, *, most: int | None = None
+) -> Any:
+    """Return the whole number that the field *name* holds; *default* if there is none.
+
+    Raises:
+        Problem: it is no number, or not from 1 to *most*.
+    """
+    if not (text := fields.get(name, "")):
+        return default
+    number = int(text[:20]) if text.isascii() and text.isdecimal() else -1
+    if most is not None and not 1 <= number <= most:
+        raise Problem(400, f"{name} is a number from 1 to {most}.")
+    if number < 0:
+        raise Problem(400, f"{name} is a whole number.")
+    return number
+
+
+def seconds_of(fields: Mapping[str, str], name: str, *, most: float = math.inf) -> float:
+    """Return the seconds that the field *name* holds; 0 if there is none, and at most *most*.
+
+    Raises:
+        Problem: it is no duration.
+    """
+    if not (text := fields.get(name, "")):
+        return 0.0
+    try:
+        return min(parse_duration(text), most)
+    except ValueError as exc:
+        raise Problem(400, f"{name}: {exc}") from None
 
 
 def _pattern_of(path: str) -> re.Pattern[str]:

@@ -14,8 +14,9 @@ import trio.testing
 from rpyserve import Resource, Site
 from rpyserve.inspector import blocks
 from rpyserve.inspector.inspector import MOST_BYTES
+from rpyserve.inspector.recorder import Recorder
 from rpyserve.resources.resource import Resource as Root
-from rpyserve.serving.run import _with_inspector
+from rpyserve.serving.run import _inspect, _with_own_pages
 from tests.support.in_process import Answer, Visitor
 
 FORM = ("Content-Type", "application/x-www-form-urlencoded")
@@ -42,7 +43,7 @@ class Served:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.respond = _with_inspector(site.respond, site)
+        self.respond = _with_own_pages(site.respond, None, _inspect(site, Recorder(), dict))
 
 
 @pytest.fixture
