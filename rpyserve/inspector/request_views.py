@@ -56,7 +56,7 @@ def register_requests(table: Table, recorder: Recorder, actions: Iterable[Action
         actions: what else can be done with one of them.
     """
     requests = _Requests(recorder)
-    table.add_view(View("requests", "Requests", requests.listed, QUERY, is_place=True))
+    table.add_view(View("requests", "Requests", requests.listed, QUERY, place=3))
     for ending in ("curl", "ps1", "httpx"):
         table.add_view(
             View(f"requests/{{number}}.{ending}", f"As {ending}", requests.copied, is_text=True)
