@@ -30,6 +30,7 @@ from rpyserve._names import __version__, public
 from rpyserve.http.hosts import Network, TrustedClients, machine_names
 from rpyserve.http.request import RequestRecord, Responder
 from rpyserve.livereload import endpoints
+from rpyserve.livereload.change_feed import ChangeFeed
 from rpyserve.livereload.endpoints import Tools
 from rpyserve.livereload.live_reload import Inspect, LiveReload, directories_in
 from rpyserve.protocol.server_state import Limits, Shutdown
@@ -449,7 +450,8 @@ async def _serve_until(
 
         site.recorder = recorder = Recorder(shutdown.running)
         access_log.keep = recorder.keep
-        inspect = _inspect(site, recorder, partial(_facts, settings, shutdown))
+        feed = ChangeFeed() if live_reload is None else live_reload.feed
+        inspect = _inspect(site, recorder, feed, partial(_facts, settings, shutdown))
     respond = interruptible(_with_own_pages(site.respond, live_reload, inspect))
     respond = _with_tools(respond, site, settings, shutdown, metrics)
     respond = as_deployed(respond, endpoint.names, settings)
@@ -497,7 +499,9 @@ def _with_own_pages(
     return respond_or_inspect
 
 
-def _inspect(site: Site, recorder: Recorder, facts: Callable[[], dict[str, Any]]) -> Inspect:
+def _inspect(
+    site: Site, recorder: Recorder, feed: ChangeFeed, facts: Callable[[], dict[str, Any]]
+) -> Inspect:
     """Return what answers with the inspector's pages; it is made for the first who may see it."""
 
     @functools.cache
@@ -508,17 +512,25 @@ def _inspect(site: Site, recorder: Recorder, facts: Callable[[], dict[str, Any]]
 
     @functools.cache
     def inspector() -> Inspector:
-        from rpyserve.inspector.inspector import Inspector
+        from rpyserve.inspector.inspector import Inspector, Server
 
-        loaders = partial(_loaders_of, site)
-        respond = interruptible(site.respond)
-        return Inspector(site, recorder, ended_sessions(), respond, loaders, facts)
+        server = Server(
+            respond=interruptible(site.respond),
+            loaders=partial(_loaders_of, site),
+            facts=facts,
+            places=feed,
+            with_morphing=endpoints.morphing_script,
+        )
+        return Inspector(site, recorder, ended_sessions(), server)
 
-    def note_end(session: Session, reason: SessionEnd | None) -> None:
+    def note(session: Session, reason: SessionEnd | None) -> None:
         if reason is not None:
             ended_sessions().add(session, reason)
+        if recorder.is_alert:
+            recorder.tell()
 
-    site.sessions.observers.append(note_end)
+    site.sessions.observers.append(note)
+    feed.on_change = recorder.tell
 
     def inspect(request: Request) -> Awaitable[Response] | None:
         return inspector().response_to(request) if site.trusts(request) else None

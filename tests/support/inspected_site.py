@@ -13,6 +13,7 @@ import trio
 
 from rpyserve import Directory, Site
 from rpyserve.inspector.recorder import Recorder
+from rpyserve.livereload.change_feed import ChangeFeed
 from rpyserve.protocol.server_state import Shutdown
 from rpyserve.serving.run import _inspect, _with_own_pages
 from tests.support.http_client import Reply, connect_to, head
@@ -32,7 +33,7 @@ class InspectedSite:
         self.shutdown = Shutdown()
         self.recorder = self.site.recorder = Recorder(self.shutdown.running)
         self._respond = _with_own_pages(
-            self.site.respond, None, _inspect(self.site, self.recorder, dict)
+            self.site.respond, None, _inspect(self.site, self.recorder, ChangeFeed(), dict)
         )
         self._nursery = nursery
 
