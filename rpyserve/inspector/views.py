@@ -72,7 +72,8 @@ class Field:
 
     Args:
         name: its name in the query, a form or JSON.
-        kind: ``text``, ``number``, ``duration``, or the choices, divided by ``|``.
+        kind: ``text``, ``number``, ``duration``, ``check`` (for ``yes`` or nothing), or the
+            choices, divided by ``|``.
         help: what it is, in a few words.
         example: what somebody may have written in it.
     """
