@@ -63,6 +63,12 @@ def span(seconds: float) -> str:
     return " ".join(parts) or "0 s"
 
 
+def milliseconds(seconds: float) -> str:
+    """Return how long something took: ``0.4 ms``, ``12 ms``, ``1,204 ms``."""
+    value = seconds * 1000
+    return f"{value:.1f} ms" if value < 9.95 else f"{value:,.0f} ms"
+
+
 def ago(seconds: float) -> Markup:
     """Return how long ago something was."""
     return html("<span data-ago={}>{}</span>", f"{seconds:.1f}", ago_words(seconds))

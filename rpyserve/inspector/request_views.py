@@ -66,7 +66,7 @@ def register_requests(table: Table, recorder: Recorder, actions: Iterable[Action
     """
     requests = _Requests(recorder)
     table.add_view(
-        View("requests", "Requests", requests.listed, QUERY, render=pages.requests, is_place=True)
+        View("requests", "Requests", requests.listed, QUERY, render=pages.requests, place=3)
     )
     for ending in ("curl", "ps1", "httpx"):
         table.add_view(

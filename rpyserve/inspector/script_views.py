@@ -34,7 +34,7 @@ Loaders = Callable[[], Iterable["ScriptLoader"]]
 def register_scripts(table: Table, site: Site, recorder: Recorder, loaders: Loaders) -> None:
     """Add to *table* what is to be seen of the scripts of *site*."""
     scripts = _Scripts(site, recorder, loaders)
-    table.add_view(View("scripts", "Scripts", scripts.listed, render=pages.scripts, is_place=True))
+    table.add_view(View("scripts", "Scripts", scripts.listed, render=pages.scripts, place=4))
     table.add_view(View("scripts/{path*}", "{path}", scripts.one, render=pages.script))
     table.add_view(View("errors", "Errors", scripts.errors, render=pages.errors))
     table.add_view(View("errors/{number}", "Error {number}", scripts.error, render=pages.error))

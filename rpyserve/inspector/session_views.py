@@ -112,7 +112,7 @@ class SessionViews:
                 self.listed,
                 _QUERY,
                 render=session_pages.sessions,
-                is_place=True,
+                place=2,
                 count=lambda: len(self._store),
             )
         )
@@ -163,7 +163,6 @@ class SessionViews:
             "made": counts.made,
             "ended": {reason.value: count for reason, count in counts.ended.items()},
             "used_last": [self._summary(each, question) for _, _, each in rows],
-            "ended_last": [_summary_of_ended(each) for each in self._ended.newest_first()[:LAST]],
         }
 
     async def _found(

@@ -46,8 +46,8 @@ def register_site(
         facts: returns what only the server knows: its URLs, connections and options.
     """
     views = _SiteViews(table, site, recorder, sessions, loaders, facts)
-    table.add_view(View("", "Now", views.now, render=site_pages.now, is_place=True))
-    table.add_view(View("site", "Site", views.site, render=site_pages.site, is_place=True))
+    table.add_view(View("", "Now", views.now, render=site_pages.now, place=1))
+    table.add_view(View("site", "Site", views.site, render=site_pages.site, place=9))
 
 
 class _SiteViews:

@@ -95,7 +95,7 @@ class View:
         fields: what its query may have.
         is_text: whether it is the plain ``text`` in what it returns, without a page and JSON.
         render: makes the content of its page of what it shows; None for an outline of that.
-        is_place: whether all pages have a link to it.
+        place: where the link to it is among those in all pages, from 1; 0 if there is none.
         count: returns the number that stands beside that link.
     """
 
@@ -105,7 +105,7 @@ class View:
     fields: tuple[Field, ...] = ()
     is_text: bool = False
     render: Renderer | None = None
-    is_place: bool = False
+    place: int = 0
     count: Callable[[], int] | None = None
 
     def title_for(self, names: Mapping[str, str]) -> str:
