@@ -372,5 +372,4 @@ class ChangeFeed:
         """Wake those who have waited longest, of those who are still to be woken."""
         count = min(AT_ONCE - self._awake, self._to_wake)
         self._to_wake -= count
-        self._awake += count
-        self._waiting.unpark(count=count)
+        self._awake += len(self._waiting.unpark(count=count))  # fewer, if some have left
