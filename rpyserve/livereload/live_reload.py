@@ -17,7 +17,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -91,6 +91,10 @@ class _Announced:
     deadline: float
 
 
+Inspect = Callable[[Request], Awaitable[Response] | None]
+"""Answers a request for one of the server's pages; None if it is none of them, or not for it."""
+
+
 class LiveReload:
     """Makes the open pages of *site* show what is saved.
 
@@ -129,8 +133,12 @@ class LiveReload:
         self._full, self._to_check = trio.open_memory_channel[Hashable](1)
         self.feed = ChangeFeed(self._note_full)
 
-    def wrap(self, respond: Responder) -> Responder:
-        """Wrap *respond*, the site's: pages get their tag, and ``/-/`` is ours."""
+    def wrap(self, respond: Responder, inspect: Inspect = lambda request: None) -> Responder:
+        """Wrap *respond*, the site's: pages get their tag, and ``/-/`` is the server's.
+
+        Args:
+            inspect: is asked first for what lies below ``/-/``.
+        """
         tags = ScriptTag(
             lambda: self.feed.cursor,
             self._mounts.url_of,
@@ -147,6 +155,8 @@ class LiveReload:
 
         async def respond_with_live_reload(request: Request) -> Response:
             if request.raw_path.startswith(endpoints.PREFIX):
+                if (answer := inspect(request)) is not None:
+                    return await answer
                 request._logged = False
                 return await own_site.respond(request)
             is_refetch = FOLLOWING in request.raw_headers.values

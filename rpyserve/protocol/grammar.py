@@ -96,6 +96,7 @@ class RequestHead(NamedTuple):
         body_length: how many bytes the body has, or `CHUNKED`.
         keep_alive: whether the client lets another request follow (RFC 9112, section 9.3).
         expects_continue: whether the client may wait for a 100 before it sends the body.
+        raw: the whole head as it was sent.
     """
 
     method: str
@@ -105,6 +106,11 @@ class RequestHead(NamedTuple):
     body_length: int = 0
     keep_alive: bool = True
     expects_continue: bool = False
+    raw: bytes = b""
+
+
+_METHODS: Final = {method: method.decode() for method in (b"GET", b"HEAD", b"POST")}
+"""The usual methods as text, so that each is one text for all requests."""
 
 
 def parse_head(head: bytes, scheme: str) -> RequestHead:
@@ -139,13 +145,14 @@ def parse_head(head: bytes, scheme: str) -> RequestHead:
         body_length = _body_length(lengths, values.get(b"transfer-encoding"), is_old)
     keep_alive = not (is_old or (b"connection" in values and _asks_to_close(values)))
     return RequestHead(
-        method.decode("ascii"),
+        _METHODS.get(method) or method.decode("ascii"),
         target.decode("ascii"),
         headers,
         f"1.{minor.decode('ascii')}",
         body_length,
         keep_alive,
         expects_continue and not is_old,
+        head,
     )
 
 

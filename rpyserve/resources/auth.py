@@ -231,6 +231,7 @@ class View:
         probe.root_path, probe._proxy = asked.root_path, asked._proxy
         probe._authority = asked._authority
         probe._session = asked._session
+        probe._record, probe._observer = asked._record, asked._observer
         try:
             yield probe
         finally:

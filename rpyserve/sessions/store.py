@@ -44,6 +44,9 @@ log = logging.getLogger("rpyserve")
 ID_BYTES: Final = 24
 """How many random bytes are in an id; OWASP asks for 16 at least."""
 
+SLICE: Final = 1000
+"""How many sessions are looked at in one go."""
+
 MOST_CHANGED_IDS: Final = 1000
 """How many ids that `Session.regenerate` took away are remembered, for requests under way."""
 
@@ -73,6 +76,8 @@ class SessionStore(ServerObject):
         now: returns the time, as `trio.current_time` has it.
         on_new_id: called with each session that has a new id.
         on_end: called with each that has ended, if it is kept outside of the process.
+        observers: called with each that was made (and None), and each that ends (and why), before
+            its callbacks are.
         id_changes: how often a session got a new id.
 
     Raises:
@@ -94,6 +99,7 @@ class SessionStore(ServerObject):
         self.callbacks = CallbackTasks(errors)
         self.on_new_id: Callable[[Session], object] = lambda session: None
         self.on_end: Callable[[Session], object] = lambda session: None
+        self.observers: list[Callable[[Session, SessionEnd | None], object]] = []
         self.now: Callable[[], float] = trio.current_time
 
         self._live: ShardedDict[Session] = ShardedDict()
@@ -125,6 +131,12 @@ class SessionStore(ServerObject):
         """Return the counts at this moment."""
         return SessionStatistics(len(self._live), self._made, MappingProxyType(dict(self._ended)))
 
+    def slices(self) -> Iterator[list[Session]]:
+        """Yield all live sessions in lists. Between two of them, sessions may come and go."""
+        for shard in self._live.shards():
+            for start in range(0, len(shard), SLICE):
+                yield shard[start : start + SLICE]
+
     # New sessions
 
     def make(self) -> Session:
@@ -146,6 +158,7 @@ class SessionStore(ServerObject):
         self._live.put(uid, session)
         self._made += 1
         schedule(session, self._timer)
+        self._tell_observers(session, None)
         return session
 
     def _by_factory(self, factory: Callable[[Any, str], Any], uid: str) -> Session:
@@ -288,6 +301,22 @@ class SessionStore(ServerObject):
             )
         return max(0.0, timeout)
 
+    # Time
+
+    def time_left(self, session: Session) -> float:
+        """Return the seconds that *session* lives if it is not used; `math.inf` for ever."""
+        return max(0.0, deadline_of(session) - self.now())
+
+    def let_pass(self, session: Session, seconds: float) -> None:
+        """Have *session* be due *seconds* earlier, as if its visitor had stayed away for longer.
+
+        It ends in its usual way, soon after this has returned, if it is due then.
+        """
+        if session.ended is None:
+            session._last_access -= seconds
+            self._least_recently_used.forget()
+            schedule(session, self._timer)
+
     # Ends
 
     def end(self, session: Session, reason: SessionEnd = SessionEnd.IDLE) -> None:
@@ -295,9 +324,17 @@ class SessionStore(ServerObject):
         if session.ended is None and self._live.pop(session._uid) is not None:
             self._timer.discard(unschedule(session))
             self._ended[reason] += 1
+            self._tell_observers(session, reason)
             finish(session, reason)
             if session._record is not None:
                 self.on_end(session)
+
+    def _tell_observers(self, session: Session, reason: SessionEnd | None) -> None:
+        for observer in self.observers:
+            try:
+                observer(session, reason)
+            except Exception:  # the session is to end all the same
+                log.warning("What a session did is not shown: this is an error.", exc_info=True)
 
     def _is_scheduled(self, uid: str, bucket: Bucket) -> bool:
         session = self._live.get(uid)
@@ -424,7 +461,7 @@ class LeastRecentlyUsed:
     Args:
         items: the items by their ids. One that is put in must have been used no earlier than those
             that are there.
-        last_access: returns when an item was used last; never becomes less.
+        last_access: returns when an item was used last; it becomes less only before `forget`.
     """
 
     def __init__(
@@ -444,6 +481,10 @@ class LeastRecentlyUsed:
                     return item
             self._find_candidates()
         return None
+
+    def forget(self) -> None:
+        """Look at all items again the next time, as the time of one has become less."""
+        self._candidates.clear()
 
     def _find_candidates(self) -> None:
         items = list(self._items.values())

@@ -1,0 +1,240 @@
+"""The pages of sessions: the list, one of them, and time that passes for all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlencode
+
+from markupsafe import Markup
+
+from rpyserve.inspector import blocks
+from rpyserve.inspector.blocks import NOTHING, Column, Row
+from rpyserve.util.html import html
+
+if TYPE_CHECKING:
+    from rpyserve.inspector.views import Data
+
+REASONS: Final = {
+    "idle": "idle: its time was over",
+    "expired": "expired by the site, or here",
+    "evicted": "evicted, to make room for another",
+    "stopped": "stopped with the server",
+}
+
+_HOW_TO: Final = "A session is made when a script calls request.getSession()."
+_NO_EFFECT: Final = (
+    "Only the sessions' clock moves: not time.time(), nor tasks that sleep. In a test, "
+    "client.sleep moves all."
+)
+
+
+def sessions(data: Data) -> Markup:
+    """Return the list of sessions."""
+    return blocks.LINE.join(
+        [
+            html("<p class=lead>{}</p>", summary_of(data)),
+            _search(data),
+            live_table(data["items"], data) if data["items"] else _nothing_found(data),
+            _pager(data),
+            blocks.section("Ended lately", ended_table(data["ended_lately"])),
+        ]
+    )
+
+
+def summary_of(data: Data) -> str:
+    """Return how many sessions live, and how many have ended, and why."""
+    live = f"{blocks.count(data['of'], 'live session')}."
+    ended = [f"{number:,} {reason}" for reason, number in data["ended"].items() if number]
+    return f"{live} Ended so far: {', '.join(ended)}." if ended else f"{live} None has ended yet."
+
+
+def _search(data: Data) -> Markup:
+    fields: list[Data] = [
+        {"name": "q", "kind": "text", "help": "Search", "example": "an id, or what it holds"}
+    ]
+    aging = html('<a href="/-/clock">Let time pass for all…</a>')
+    return html("<div class=bar>{}{}</div>", blocks.search(fields, data), aging)
+
+
+def _nothing_found(data: Data) -> Markup:
+    if data["q"]:
+        looked = f"All {data['looked_at']:,} were looked at."
+        return blocks.empty(f"No session has “{blocks.text(data['q'])}” in it.", looked)
+    if data["after"]:
+        return blocks.empty("There are no more sessions.")
+    return no_session()
+
+
+def no_session() -> Markup:
+    """Return what is said where there is no session."""
+    return blocks.empty("No session yet.", _HOW_TO)
+
+
+def live_table(items: list[Data], query: Data | None = None) -> Markup:
+    """Return a table of sessions that live.
+
+    Args:
+        query: what was asked of the list, if it can be sorted.
+    """
+    columns = [
+        Column("Session"),
+        _sortable("Last used", "used", query),
+        _sortable("Ends in", "left", query),
+        Column("Holds", "wide"),
+    ]
+    return blocks.table("Live sessions", columns, map(_live_row, items))
+
+
+def _sortable(title: str, sort: str, query: Data | None) -> Column:
+    if query is None:
+        return Column(title, "number")
+    fields = {"q": query["q"], "sort": sort} if query["q"] else {"sort": sort}
+    url = f"/-/sessions?{urlencode(fields, errors='replace')}"
+    return Column(title, "number", url, query["sort"] == sort)
+
+
+def _live_row(item: Data) -> Row:
+    name = blocks.link(item["url"], blocks.code(item["id"]))
+    you = blocks.tag("yours") if item["you"] else NOTHING
+    left = blocks.time_left(item["left"], item["timeout"])
+    holds = blocks.code(item["holds"]) if item["holds"] else html("<i>nothing</i>")
+    return Row([name + you, blocks.ago(item["used"]), left, holds], f"session-{item['id']}")
+
+
+def _pager(data: Data) -> Markup:
+    shown = len(data["items"])
+    if not shown:
+        return NOTHING
+    if not (data["next"] or data["after"] or data["q"]):
+        return NOTHING
+    looked = "All were looked at." if data["looked_at"] >= data["of"] else ""
+    what = f"{shown:,} of {data['of']:,} sessions shown. {looked}"
+    if not data["next"]:
+        return html("<p class=pager>{}</p>", what)
+    fields = {"q": data["q"], "sort": data["sort"], "after": data["next"]}
+    url = f"/-/sessions?{urlencode(fields, errors='replace')}"
+    return html('<p class=pager>{} <a href="{}" rel=next>The next ones</a></p>', what, url)
+
+
+def ended_table(items: list[Data]) -> Markup:
+    """Return a table of sessions that have ended."""
+    if not items:
+        return blocks.empty("No session has ended.", "Those that do are here with the reason.")
+    columns = [
+        Column("Session"),
+        Column("Ended", "number"),
+        Column("Why"),
+        Column("Called", "text"),
+        Column("Held", "wide"),
+    ]
+    return blocks.table("Sessions that have ended", columns, map(_ended_row, items))
+
+
+def _ended_row(item: Data) -> Row:
+    cells = [
+        blocks.link(item["url"], blocks.code(item["id"])),
+        blocks.ago(item["ago"]),
+        item["ended"],
+        blocks.code(item["called"]) if item["called"] else html("<i>nothing</i>"),
+        blocks.code(item["held"]) if item["held"] else html("<i>nothing</i>"),
+    ]
+    return Row(cells, f"ended-{item['id']}")
+
+
+# One session
+
+
+def session(data: Data) -> Markup:
+    """Return the page of one session, live or ended."""
+    is_live = data["ended"] is None
+    body = [
+        _live_state(data) if is_live else _ended_state(data),
+        blocks.section("Holds" if is_live else "Held at its end", _holdings(data)),
+        blocks.section(
+            "When it ends" if is_live else "Called at its end", _callbacks(data["callbacks"])
+        ),
+    ]
+    content = html("<div>{}</div>", blocks.LINE.join(body))
+    if not is_live:
+        return content
+    acts = blocks.section("Act on it", blocks.actions(data["actions"], data["token"]))
+    return html("<div class=columns>{}<aside>{}</aside></div>", content, acts)
+
+
+def _live_state(data: Data) -> Markup:
+    you = blocks.tag("your own session") if data["you"] else NOTHING
+    if data["left"] is None:
+        ends = html("It never ends by itself.")
+    else:
+        ends = html("Ends in {}", blocks.time_left(data["left"], data["timeout"]))
+    lives = ""
+    if data["timeout"] is not None:
+        lives = f", and lives for {blocks.span(data['timeout'])} after each use"
+    used = html("<code>{}</code>, last used {}{}.", data["class"], blocks.ago(data["used"]), lives)
+    return html("<p class=state>{}{}</p>\n<p class=lead>{}</p>", ends, you, used)
+
+
+def _ended_state(data: Data) -> Markup:
+    why = REASONS[data["ended"]]
+    ended = html("Ended {}: {}.", blocks.ago(data["ago"]), why)
+    lead = html("<code>{}</code>. What follows was kept as text.", data["class"])
+    return html("<p class=state>{}</p>\n<p class=lead>{}</p>", ended, lead)
+
+
+def _holdings(data: Data) -> Markup:
+    if data["holds"] is None:
+        return blocks.empty("Not looked into.", "Many sessions ended in the same second.")
+    if not data["holds"]:
+        advice = (
+            'Scripts keep values in it: session["name"] = value.' if data["ended"] is None else ""
+        )
+        return blocks.empty("Nothing.", advice)
+    more = NOTHING
+    if not data.get("is_whole", True):
+        more = html("<p class=pager>There is more, which is not shown.</p>")
+    return blocks.tree(data["holds"]) + more
+
+
+def _callbacks(callbacks: list[Data]) -> Markup:
+    if not callbacks:
+        return blocks.empty("Nothing is called.", "Scripts ask for it with notifyOnExpire().")
+    items = [html("<li>{}</li>", _callback(each)) for each in callbacks]
+    return html("<ul class=plain>{}</ul>", blocks.LINE.join(items))
+
+
+def _callback(each: Data) -> Markup:
+    name = blocks.code(each["name"])
+    if not each["file"]:
+        return name
+    place = html("{}, line {}", blocks.text(each["file"]), each["line"])
+    if each["editor"]:
+        place = html('<a href="{}" title="Open in the editor">{}</a>', each["editor"], place)
+    return html("{} <small>{}</small>", name, place)
+
+
+# Time
+
+
+def clock(data: Data) -> Markup:
+    """Return the page on which time passes for all sessions."""
+    length: Data = {"name": "seconds", "kind": "duration", "help": "How long", "example": "15m"}
+    parts = [
+        blocks.paragraph("Have all sessions be due earlier, and see what your site does then."),
+        blocks.paragraph(_NO_EFFECT),
+        blocks.section(
+            "How many would end?",
+            blocks.search([length], {"seconds": data.get("asked", "")}, "Count them"),
+        ),
+    ]
+    if "would_end" in data:
+        ends, of = data["would_end"], blocks.count(data["of"], "session")
+        parts.append(
+            html(
+                "<p role=status class=state>After {}, {} of {} would have ended.</p>",
+                blocks.span(data["seconds"]),
+                f"{ends:,}",
+                of,
+            )
+        )
+    forms = blocks.actions(data["actions"], data["token"], {"seconds": data.get("asked", "")})
+    return blocks.LINE.join([*parts, blocks.section("Do it", forms)])
