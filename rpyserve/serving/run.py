@@ -9,6 +9,7 @@ that no script can hold up. Options and directories are the business of `cli`.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import math
@@ -56,6 +57,7 @@ from rpyserve.util.exceptions import unwrap_group
 if TYPE_CHECKING:
     import ssl
 
+    from rpyserve.inspector.receipts import Receipts
     from rpyserve.production.metrics import Metrics
 
 # Seconds that open requests have once the server is to stop; async callbacks of sessions too.
@@ -421,8 +423,11 @@ async def _serve_until(
     shutdown = shutdown or Shutdown()
     if site.on_source is None and not settings.production:
         site.on_source = notices.FindingAnnouncer()
-    tools = {"phone": partial(_phone_page, site, endpoint, settings)}
+    tools: dict[str, Callable[[], Resource]] = {
+        "phone": partial(_phone_page, site, endpoint, settings)
+    }
     live_reload, metrics = _live_reload(site, settings, tools), _metrics(site, settings, shutdown)
+    receipts = None if live_reload is None else _receipts_of(site, live_reload, tools)
     respond = interruptible(site.respond if live_reload is None else live_reload.wrap(site.respond))
     respond = _with_tools(respond, site, settings, shutdown, metrics)
     respond = as_deployed(respond, endpoint.names, settings)
@@ -437,6 +442,8 @@ async def _serve_until(
         if live_reload is not None:
             await nursery.start(live_reload.run)
             nursery.start_soon(_end_streams, live_reload, stop)
+        if receipts is not None:
+            nursery.start_soon(_keep_receipts, receipts, access_log.answered, stop)
         ready()
         await serve_listeners(
             respond,
@@ -575,6 +582,45 @@ async def _leave_stuck(site: Site, settings: Settings, stop: trio.Event) -> None
 async def _end_streams(live_reload: LiveReload, stop: trio.Event) -> None:
     await stop.wait()
     live_reload.stop()
+
+
+def _receipts_of(
+    site: Site, live_reload: LiveReload, tools: dict[str, Callable[[], Resource]]
+) -> Callable[[], Receipts]:
+    """Return what makes the receipts of edits when they are first wanted, and add *tools*."""
+
+    @functools.cache
+    def make() -> Receipts:
+        from rpyserve.inspector.edits import Edits
+        from rpyserve.inspector.receipts import Receipts
+
+        edits = Edits(live_reload.roots, live_reload.name_of, notices.check_silently)
+        edits.observe(site)
+        return Receipts(edits, live_reload)
+
+    live_reload.edits = lambda: make().edits
+    for name in ("edits.json", "edits", "timeline.json"):
+        tools[name] = partial(lambda name: make().resource(name, site.trusts), name)
+    return make
+
+
+async def _keep_receipts(
+    receipts: Callable[[], Receipts], answered: trio.Event, stop: trio.Event
+) -> None:
+    """Have receipts of edits from the first answer on, and let who waits for one go at the end."""
+    with trio.move_on_after(FIRST_ANSWER):
+        await answered.wait()
+    edits = None
+    while edits is None:
+        try:
+            edits = receipts().edits
+        except Exception as exc:
+            log.debug("Receipts of edits cannot be had now: %s. Trying again.", exc)
+            await trio.sleep(IMPORT_RETRY)
+    # Imports of the check take a while, which is not to be added to the first edit.
+    await trio.to_thread.run_sync(edits.read_baseline, abandon_on_cancel=True)
+    await stop.wait()
+    edits.close()
 
 
 def _phone_page(site: Site, endpoint: Endpoint, settings: Settings) -> Resource:
