@@ -500,10 +500,10 @@ def main(
     Save a Python file and it is a web page; edit it, and open pages refresh while every visitor
     keeps their session. A program for Twisted, SITE.py, is run, and its sites are served.
     """
+    _check_combination(click.get_current_context(), options)
     if example is not None:
         _copy_example(example)
         return
-    _check_combination(click.get_current_context(), options)
     if site.suffix == ".py" and site.is_file():
         _run_program(site, get, options)
         return
@@ -575,6 +575,36 @@ _CONTRADICTIONS: tuple[tuple[Callable[[dict[str, Any], set[str]], object], str],
     ),
 )
 
+# Each does one thing, and exits.
+_ACTIONS = {"get": "--get", "check": "--check", "forget": "--forget", "example": "--example"}
+
+
+# Options that mean something with one of these only: the option, by the name of its value, and what
+# it belongs to. A variable that says one for all commands is no mistake.
+_ONLY_WITH = {
+    "method": ("-X", "get"),
+    "data": ("-d", "get"),
+    "header": ("-H", "get"),
+    "cookie_jar": ("--cookie-jar", "get"),
+    "format": ("--format", "check"),
+}
+
+
+def _check_actions(context: click.Context) -> None:
+    """Refuse two actions at once, and an option of an action that is not asked for.
+
+    Raises:
+        click.UsageError: there is such a thing.
+    """
+    typed = click.core.ParameterSource.COMMANDLINE
+    given = {name for name in context.params if context.get_parameter_source(name) is typed}
+    actions = [flag for name, flag in _ACTIONS.items() if name in given]
+    if len(actions) > 1:
+        raise click.UsageError(f"{' and '.join(actions)} cannot be done at once.", context)
+    for name, (flag, action) in _ONLY_WITH.items():
+        if name in given and not (action in given or context.params[action]):
+            raise click.UsageError(f"{flag} is for {_ACTIONS[action]}.", context)
+
 
 def _check_combination(context: click.Context, options: dict[str, Any]) -> None:
     """Refuse options that contradict each other.
@@ -582,6 +612,7 @@ def _check_combination(context: click.Context, options: dict[str, Any]) -> None:
     Raises:
         click.UsageError: they do.
     """
+    _check_actions(context)
     default = click.core.ParameterSource.DEFAULT
     given = {name for name in context.params if context.get_parameter_source(name) is not default}
     for applies, why in _CONTRADICTIONS:

@@ -67,6 +67,9 @@ log = logging.getLogger("rpyserve")
 MOST_SESSIONS: Final = 100_000
 """How many sessions live at once unless a site says otherwise."""
 
+REASON_INTERVAL: Final = 1.0
+"""Seconds until the console says once more why one thing cannot be had."""
+
 
 @public
 class Site(ServerObject):
@@ -134,6 +137,7 @@ class Site(ServerObject):
         self.tasks = BackgroundTasks(self._nursery)
         self._request_tasks = RequestTasks(self._nursery)
         self._out_of_files = ThrottledLogger(log)
+        self._reasons = ThrottledLogger(log, REASON_INTERVAL)
         self._closers: list[Callable[[], object]] = []
         # In which generation the registry was found to hold much.
         self._much_in = 0
@@ -264,7 +268,7 @@ class Site(ServerObject):
     def session_ids(self, request: Request) -> list[str]:
         """Return the ids in the request's cookies, of sessions or not, the first one first."""
         wanted = self._cookie_name(request)
-        pairs = cookie_pairs(request.getHeader("cookie") or "")
+        pairs = cookie_pairs(request.raw_headers.text(b"cookie"))
         return [uid for name, uid in pairs if name == wanted]
 
     @asynccontextmanager
@@ -444,11 +448,10 @@ class Site(ServerObject):
     def _log_reason(self, request: Request, exc: HTTPError) -> None:
         is_expected = exc.status == 404 and self.production
         if exc.private and not is_expected and not is_browser_probe(request.uri):
-            log.info("%s: %s", escape_for_log(request.uri), exc.private)
+            uri = escape_for_log(request.uri)
+            self._reasons.log(logging.INFO, "%s: %s", uri, exc.private, key=exc.private)
 
     def _error_page(self, request: Request, raised: BaseException) -> Response:
-        from rpyserve.diagnostics import error_page
-        from rpyserve.diagnostics.editor import detected
         from rpyserve.resources import pages
 
         exc = unwrap_group(raised)
@@ -461,6 +464,9 @@ class Site(ServerObject):
             return pages.error_page(request, exc, trusted=self.trusts(request))
         if is_too_many_files(lack := exc.__cause__ if isinstance(exc, ScriptError) else exc):
             return self._too_busy_page(request, lack)
+        from rpyserve.diagnostics import error_page
+        from rpyserve.diagnostics.editor import detected
+
         trusted = self.trusts(request)
         report = self._report(request, raised, trusted, values=trusted)
         return error_page.script_error_page(

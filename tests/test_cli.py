@@ -157,6 +157,18 @@ def test_the_command_changes_into_the_site(parsed: dict[str, Any], tmp_path: Pat
         (["--bind", "unix:" + "a" * 200], "bytes; the path of a socket may have"),
         (["--bind", "fd:3", "--port", "80"], "leave out --host and --port"),
         (["--bind", "fd:3", "--host", "::"], "leave out --host and --port"),
+        (["-X", "DELETE"], "-X is for --get."),
+        (["--data", ""], "-d is for --get."),
+        (["-H", "Accept: */*"], "-H is for --get."),
+        (["--cookie-jar", "jar"], "--cookie-jar is for --get."),
+        (["--check", "-d", "a=1"], "-d is for --get."),
+        (["--format", "json"], "--format is for --check."),
+        (["--format", "text"], "--format is for --check."),
+        (["--get", "/", "--format", "json"], "--format is for --check."),
+        (["--get", "/", "--check"], "--get and --check cannot be done at once."),
+        (["--check", "--forget"], "--check and --forget cannot be done at once."),
+        (["--example", "tour", "--get", "/"], "--get and --example cannot be done at once."),
+        (["--example", "tour", "--format", "json"], "--format is for --check."),
         (["--prot", "1"], "--port"),
         (["one", "two"], "unexpected extra argument"),
     ],
@@ -167,6 +179,17 @@ def test_bad_usage(parsed: dict[str, Any], arguments: list[str], words: str) -> 
     assert words in result.stderr
     assert result.stdout == ""
     assert parsed == {}
+
+
+def test_a_variable_for_an_action_that_is_not_asked_for(parsed: dict[str, Any]) -> None:
+    assert invoke(RPYSERVE_FORMAT="json", RPYSERVE_COOKIE_JAR="jar").exit_code == 0
+    assert parsed["format"] == "json"
+
+
+def test_a_variable_may_ask_for_the_action(parsed: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "a.rpy").write_text("resource = 1")
+    result = invoke("--format", "json", RPYSERVE_CHECK="1")
+    assert (result.exit_code, result.stdout[:1]) == (1, "{")
 
 
 def test_a_bad_variable_is_named_with_its_option(parsed: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from rpyserve import Request, Resource, Session, Site
 from rpyserve.util.exceptions import Interrupted, Interruption, ScriptInterrupted
@@ -275,3 +276,24 @@ async def test_the_console_says_why_a_page_is_not_there(caplog: pytest.LogCaptur
     root.putChild("hello", lambda request: "hello")
     await ask(Site(root), "/hello/%0aforged")
     assert caplog.messages == ["/hello/%0Aforged: There are no pages below /hello: try /hello"]
+
+
+async def test_the_console_says_one_reason_once_a_second(
+    caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
+) -> None:
+    caplog.set_level("INFO", logger="rpyserve")
+    root = Resource()
+    for name in ("hello", "other"):
+        root.putChild(name, lambda request: "hello")
+    site = Site(root)
+    for number in range(100):
+        await ask(site, f"/hello/x?{number}")
+    await ask(site, "/other/x")
+    await trio.sleep(1)
+    await ask(site, "/hello/x")
+    reasons = [f"There are no pages below /{name}: try /{name}" for name in ("hello", "other")]
+    assert caplog.messages == [
+        f"/hello/x?0: {reasons[0]}",
+        f"/other/x: {reasons[1]}",
+        f"/hello/x: {reasons[0]} (99 more since the last such line)",
+    ]

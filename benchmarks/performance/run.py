@@ -112,21 +112,21 @@ class RunningContestant:
         return Sample(done.rate, cpu_time / done.requests)
 
 
-def rows_of(contestant: Contestant) -> list[Row]:
-    return [row for row in ROWS if row.key in contestant.rows]
+def rows_of(contestant: Contestant, rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row.key in contestant.rows]
 
 
-def measure_all(running: list[RunningContestant], rounds: int, seconds: int) -> Results:
-    """Measure all rows of all contestants, so many times."""
+def measure_all(running: list[RunningContestant], rows: list[Row], rounds: int) -> Results:
+    """Measure *rows* of all contestants, a second each, so many times."""
     results: Results = {}
     for number in range(1, rounds + 1):
-        for row in ROWS:
+        for row in rows:
             for each in running:
                 if row.key not in each.contestant.rows:
                     continue
                 name = each.contestant.name
                 try:
-                    sample = each.measure(row, seconds)
+                    sample = each.measure(row, 1)
                 except (AssertionError, OSError, http.client.HTTPException) as exc:
                     raise SystemExit(f"round {number}: {name}, {row.title}: {exc!r}") from exc
                 results.setdefault((row.key, name), []).append(sample)
@@ -134,13 +134,16 @@ def measure_all(running: list[RunningContestant], rounds: int, seconds: int) -> 
     return results
 
 
-def compare(environment: Path, scratch: Path, rounds: int) -> tuple[Results, list[str]]:
+def compare(
+    environment: Path, scratch: Path, rows: list[Row], rounds: int
+) -> tuple[Results, list[str]]:
     """What was measured, and who was not there."""
-    commands = install(environment, [contestant.server for contestant in CONTESTANTS])
+    contestants = [each for each in CONTESTANTS if rows_of(each, rows)]
+    commands = install(environment, [contestant.server for contestant in contestants])
     running: list[RunningContestant] = []
     absent = [] if WRK else ["wrk (a generator of our own took its place)"]
     with ExitStack() as stack:
-        for number, contestant in enumerate(CONTESTANTS):
+        for number, contestant in enumerate(contestants):
             directory = scratch / f"contestant{number}"
             try:
                 process = start(
@@ -152,24 +155,30 @@ def compare(environment: Path, scratch: Path, rounds: int) -> tuple[Results, lis
                 stack.callback(process.stop)
                 running.append(RunningContestant(contestant, process))
         for each in running:
-            for row in rows_of(each.contestant):
+            for row in rows_of(each.contestant, rows):
                 each.exchange(each.requests_for(row)[0], row)
         time.sleep(SETTLE)
-        return measure_all(running, rounds, 1), absent
+        return measure_all(running, rows, rounds), absent
 
 
 def main() -> None:
     parser = option_parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="one round, which is only printed")
     parser.add_argument("--rounds", type=int, default=7, help="how often each is measured (7)")
+    keys = [row.key for row in ROWS]
+    parser.add_argument(
+        "--rows", nargs="+", choices=keys, help="only these, which are only printed"
+    )
     add_environment(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         scratch = Path(temporary)
         environment = (options.environment or scratch / "environment").absolute()
-        results, absent = compare(environment, scratch, 1 if options.quick else options.rounds)
+        rounds = 1 if options.quick else options.rounds
+        rows = [row for row in ROWS if row.key in (options.rows or keys)]
+        results, absent = compare(environment, scratch, rows, rounds)
     print(f"{targets_table(results)}\n\n{rows_table(results)}")
-    if not options.quick:
+    if not options.quick and not options.rows:
         DOCUMENT.write_text(document(results, absent), encoding="utf-8")
         CHART.write_text(chart(results), encoding="utf-8")
         print(f"{DOCUMENT.relative_to(ROOT)} and {CHART.relative_to(ROOT)} are written")

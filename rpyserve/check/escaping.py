@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Sequence
 from typing import Final
 
@@ -26,6 +27,8 @@ _NO_HTML: Final = (
     "This markup has a visitor's text in it, which is not escaped: it could be markup or a script."
 )
 _GENERAL_HINT: Final = 'Give html the values beside the text:\nhtml("<p>{name}</p>", name=name)'
+# From then on an f-string that is to be escaped needs another letter before it, and nothing else.
+HAS_T_STRINGS: Final = sys.version_info >= (3, 14)
 _PERCENT: Final = re.compile(r"%(?:\(\w+\))?[-#0 +]*[\d*]*(?:\.[\d*]+)?([a-zA-Z%])")
 _TAG: Final = re.compile(r"<[A-Za-z/!]")
 # What a request has of the visitor's own text.
@@ -189,6 +192,8 @@ def _line(text: ast.expr) -> str:
     if isinstance(text, ast.Call) and isinstance(text.func, ast.Attribute):
         call = ast.Call(ast.Name("html"), [text.func.value, *text.args], text.keywords)
         return ast.unparse(call)
+    if HAS_T_STRINGS and isinstance(text, ast.JoinedStr):
+        return f"html(t{ast.unparse(text)[1:]})"
     template = ""
     values, named = [], []
     for piece in _pieces(text):

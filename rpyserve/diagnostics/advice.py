@@ -97,6 +97,12 @@ def _in_file(pattern: str) -> Callable[[Any], object]:
     return lambda exc: re.search(pattern, "".join(linecache.getlines(exc.filename or "")))
 
 
+def _is_t_string(exc: SyntaxError) -> object:
+    """Whether *exc* complains of the quotation mark of a t-string, which this Python lacks."""
+    text, start = exc.text or "", (exc.offset or 1) - 1
+    return text[start : start + 1] in {"'", '"'} and re.search(r"(?i)\b(t|tr|rt)$", text[:start])
+
+
 def _is_global_too(exc: UnboundLocalError) -> bool:
     frame, _ = innermost_author_line(exc)
     found = re.search(r"local variable '(\w+)'", str(exc))
@@ -311,6 +317,12 @@ _QUOTES_IN_F_STRINGS: Final = Advice(
     "before Python 3.12:\nf\"{user['name']}\"",
     pattern="f-string: (unmatched|expecting)",
 )
+_T_STRINGS: Final = Advice(
+    SyntaxError,
+    "t-strings are new in Python 3.14, and this one is older. Give html the values beside the "
+    'text:\nhtml("<p>{name}</p>", name=name)',
+    when=_is_t_string,
+)
 
 ROWS: Final = (
     Advice(
@@ -381,6 +393,7 @@ ROWS: Final = (
         "These are curly quotation marks, perhaps copied from a page. Type straight ones: \" or '.",
         pattern="invalid character '[\u2018\u2019\u201c\u201d]'",
     ),
+    *([_T_STRINGS] if sys.version_info < (3, 14) else []),
     Advice(
         SyntaxError,
         rf"{PYTHON2}print(\1)",

@@ -33,10 +33,23 @@ _SUCCESSORS: Final = {
 
 # Modules whose package has another name.
 _PACKAGES: Final = {
+    "Crypto": "pycryptodome",
+    "MySQLdb": "mysqlclient",
     "PIL": "pillow",
     "bs4": "beautifulsoup4",
+    "cv2": "opencv-python",
     "dateutil": "python-dateutil",
+    "discord": "discord.py",
+    "docx": "python-docx",
     "dotenv": "python-dotenv",
+    "fitz": "pymupdf",
+    "git": "gitpython",
+    "jwt": "pyjwt",
+    "pptx": "python-pptx",
+    "serial": "pyserial",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "usb": "pyusb",
     "yaml": "pyyaml",
 }
 

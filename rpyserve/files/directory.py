@@ -341,7 +341,7 @@ class Directory(Resource):
         return _Listing(self)
 
     def _resource(self, entry: _Entry, request: Request) -> Any:
-        path = os.path.join(self._path, entry.name)
+        path = f"{self._path}{'' if self._path.endswith(os.sep) else os.sep}{entry.name}"
         if entry.kind == "directory":
             return _Subdirectory(self._tree, path, entry.real)
         request._sources.append(entry.real)
@@ -442,10 +442,14 @@ class Directory(Resource):
                 yield entry
 
     def _with_hints(self, name: str, missing: _Missing, request: Request) -> str:
-        """Say why *name* leads nowhere, and to a trusted client which similar name does not."""
-        if not request.site.trusts(request):
-            return missing.why
+        """Say why *name* leads nowhere, and which similar name does not.
+
+        That is for the site's author only. It is looked for when a trusted client asks, so that no
+        other can have the directory read again and again.
+        """
         if missing.hint is None:
+            if not request.site.trusts(request):
+                return missing.why
             missing.nearest, missing.hint = self._hints_for(name)
         if missing.nearest:
             url = path_rules.readable([*request.prepath[:-1], missing.nearest])

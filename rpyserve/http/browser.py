@@ -18,7 +18,7 @@ FOLLOWING: Final = b"rpyserve-follow"
 
 _PROBES: Final = ("/favicon.ico", "/apple-touch-icon", "/.well-known/appspecific/")
 _PAGE_DESTINATIONS: Final = (b"document", b"iframe", b"frame")
-_FROM_OWN_PAGES: Final = (None, "same-origin", "none")
+_FROM_OWN_PAGES: Final = (None, b"same-origin", b"none")
 
 
 def is_cross_origin(
@@ -36,10 +36,13 @@ def is_cross_origin(
         allow_tls_proxy: also accept the same authority with ``https``, in case a proxy in front
             speaks TLS.
     """
-    origin = request.getHeader("origin")
-    if origin is not None and not _is_own_origin(request, origin.lower(), allow_tls_proxy):
-        return True
-    if request.getHeader("sec-fetch-site") in _FROM_OWN_PAGES:
+    fields = request.raw_headers.values
+    origin = fields.get(b"origin")
+    if origin is not None:
+        claimed = origin.decode("latin-1").lower()
+        if not _is_own_origin(request, claimed, allow_tls_proxy):
+            return True
+    if fields.get(b"sec-fetch-site") in _FROM_OWN_PAGES:
         return False
     return not (allow_links and _is_followed_link(request))
 

@@ -120,7 +120,16 @@ def _parse_fields(raw: bytes, status_if_too_many: int) -> FormFields:
     if raw.count(b"&") >= FIELD_LIMIT:
         raise HTTPError(status_if_too_many, f"There are more than {FIELD_LIMIT} fields.")
     fields: FormFields = {}
-    for pair in _escape_stray_percents(raw.replace(b"+", b" ")).split(b"&"):
+    if not raw:
+        return fields
+    spaced = raw.replace(b"+", b" ")
+    if b"%" not in spaced:  # as "&" and "=" are ASCII, it may be decoded before it is split
+        for text in spaced.decode("utf-8", "replace").split("&"):
+            if text:
+                key, _, content = text.partition("=")
+                fields.setdefault(key, []).append(content)
+        return fields
+    for pair in _escape_stray_percents(spaced).split(b"&"):
         if pair:
             name, _, value = pair.partition(b"=")
             fields.setdefault(_percent_decode(name), []).append(_percent_decode(value))
@@ -185,13 +194,20 @@ def _read_whole(content: BinaryIO, what: str) -> bytes:
 # Temporary files
 
 
-def spooled_file(on_close: OnClose, in_memory: int = SPOOL_SIZE) -> BinaryIO:
+def spooled_file(
+    on_close: OnClose, in_memory: int = SPOOL_SIZE, *, length: int | None = None
+) -> BinaryIO:
     """Return a new binary file that ends with the request: first in memory, then on disk.
 
     Args:
         on_close: is given what must be called to release it.
         in_memory: how many bytes it may have before it goes to disk.
+        length: how many bytes it will have at most, if that is known.
     """
+    if length is not None and length <= in_memory:
+        memory = io.BytesIO()
+        on_close(memory.close)
+        return memory
     # It lives as long as its request.
     file = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=in_memory))  # noqa: SIM115
     on_close(partial(_discard, file))

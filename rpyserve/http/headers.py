@@ -6,7 +6,7 @@ Values and pure functions. Which fields a message has is the business of those w
 from __future__ import annotations
 
 import re
-from functools import cached_property
+from collections.abc import Iterable
 from http import HTTPStatus
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -14,30 +14,45 @@ _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
 
 class HeaderFields(tuple[tuple[bytes, bytes], ...]):
-    """The header fields of a request in their order, with names in lower case."""
+    """The header fields of a request in their order, with names in lower case.
 
-    @cached_property
-    def values(self) -> dict[bytes, bytes]:
-        """The value of each name.
+    Attributes:
+        values: the value of each name. The values of a repeated field are joined by commas (RFC
+            9110, section 5.3). Cookies, whose values may contain commas, are joined by semicolons
+            (RFC 9113, section 8.2.3).
+    """
 
-        The values of a repeated field are joined by commas (RFC 9110, section 5.3). Cookies, whose
-        values may contain commas, are joined by semicolons (RFC 9113, section 8.2.3).
-        """
-        found: dict[bytes, bytes] = {}
-        for name, value in self:
-            separator = b"; " if name == b"cookie" else b", "
-            found[name] = found[name] + separator + value if name in found else value
-        return found
+    values: dict[bytes, bytes]
+
+    def __new__(cls, fields: Iterable[tuple[bytes, bytes]] = ()) -> HeaderFields:
+        self = super().__new__(cls, fields)
+        self.values = dict(self)
+        if len(self.values) != len(self):
+            self.values = _joined(self)
+        return self
+
+    @property
+    def has_repetitions(self) -> bool:
+        """Whether a name is there more than once."""
+        return len(self.values) != len(self)
 
     def text(self, name: bytes) -> str:
         """Return the value of *name*, in lower case, as text; empty if there is none."""
         return self.values.get(name, b"").decode("latin-1")
 
-    @cached_property
+    @property
     def host(self) -> str | None:
         """The value of ``Host`` as text; None if there is none."""
         value = self.values.get(b"host")
         return None if value is None else value.decode("latin-1")
+
+
+def _joined(fields: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = {}
+    for name, value in fields:
+        separator = b"; " if name == b"cookie" else b", "
+        found[name] = found[name] + separator + value if name in found else value
+    return found
 
 
 def encode_header(name: str | bytes, value: str | bytes | int) -> tuple[bytes, bytes]:

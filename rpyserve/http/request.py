@@ -645,11 +645,17 @@ class Request(ServerObject):
                 form.finish()
             self.content.seek(0)
             return
-        self.content = spooled_file(self.on_close)
+        self.content = spooled_file(self.on_close, length=self._content_length)
         with disk_full_as_507():
             await _copy(body, self.content, limit)
             self._has_raw_form = is_form and self.content.tell() > 0
             self.content.seek(0)  # writes what is still buffered
+
+    @property
+    def _content_length(self) -> int | None:
+        """How many bytes the body has; None if the client does not say."""
+        told = self.raw_headers.values.get(b"content-length", b"")
+        return int(told) if told.isdigit() and len(told) < 20 else None
 
     async def _read_content(self) -> bytes:
         await trio.lowlevel.checkpoint()  # others have their turn while a large form is parsed

@@ -10,9 +10,8 @@ is read.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from ipaddress import IPv6Address
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from rpyserve.http.errors import BadRequest
 from rpyserve.http.headers import HeaderFields
@@ -80,8 +79,7 @@ _BAD_FIELDS: Final[_Explanations] = (
 # The whole head
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """What a head says. Requests with equal heads share one, so nothing in it may change.
 
     Args:
@@ -117,9 +115,8 @@ def parse_head(head: bytes, scheme: str) -> RequestHead:
     if match is None:
         raise explain_bad_head(head)
     method, target, minor = match.groups()
-    headers = HeaderFields(
-        [(name.lower(), value.rstrip(b" \t")) for name, value in _FIELD.findall(head)]
-    )
+    fields = _FIELD.findall(head)
+    headers = HeaderFields([(name.lower(), value.rstrip()) for name, value in fields])
     values = headers.values
     is_old = minor == b"0"  # HTTP/1.0
 
@@ -131,17 +128,19 @@ def parse_head(head: bytes, scheme: str) -> RequestHead:
 
     # How long is the body, and what does the client expect?
     expects_continue = b"expect" in values and _check_expectations(values[b"expect"])
-    lengths = _values_of(headers, b"content-length")
-    body_length = _body_length(lengths, values.get(b"transfer-encoding"), is_old)
-    options = [option.strip() for option in values.get(b"connection", b"").lower().split(b",")]
+    body_length = 0
+    if b"content-length" in values or b"transfer-encoding" in values:
+        lengths = _values_of(headers, b"content-length")
+        body_length = _body_length(lengths, values.get(b"transfer-encoding"), is_old)
+    keep_alive = not (is_old or (b"connection" in values and _asks_to_close(values)))
     return RequestHead(
         method.decode("ascii"),
         target.decode("ascii"),
         headers,
         f"1.{minor.decode('ascii')}",
         body_length,
-        keep_alive=not is_old and b"close" not in options,
-        expects_continue=not is_old and expects_continue,
+        keep_alive,
+        expects_continue and not is_old,
     )
 
 
@@ -158,7 +157,14 @@ def check_request_line(line: bytes) -> None:
         raise BadRequest(505, "This server speaks HTTP/1.1.")
 
 
+def _asks_to_close(values: dict[bytes, bytes]) -> bool:
+    options = values[b"connection"].lower().split(b",")
+    return b"close" in [option.strip() for option in options]
+
+
 def _values_of(headers: HeaderFields, wanted: bytes) -> list[bytes]:
+    if not headers.has_repetitions:
+        return [headers.values[wanted]] if wanted in headers.values else []
     return [value for name, value in headers if name == wanted]
 
 

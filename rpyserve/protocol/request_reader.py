@@ -74,9 +74,15 @@ class ReceiveBuffer:
 
     def take(self, count: int) -> bytes:
         """Take the first *count* bytes, or all if there are fewer."""
-        taken = bytes(self.data if count >= len(self.data) else self.data[:count])
-        del self.data[:count]
+        if not count:
+            return b""
         self._searched = 0
+        if count >= len(self.data):
+            taken = bytes(self.data)
+            self.data.clear()
+            return taken
+        taken = bytes(self.data[:count])
+        del self.data[:count]
         return taken
 
     def skip_empty_lines(self) -> None:
@@ -139,31 +145,21 @@ class RequestReader:
         buffer = self.buffer
         if not buffer.data:
             return None
-        if len(buffer.data) <= LONGEST_CACHED:
-            # Mostly, what has come is a head that came before, and nothing else.
-            head = self._cache.get(bytes(buffer.data))
-            if head is not None:
-                self._line_is_good = False
-                buffer.clear()
-                return head
         buffer.skip_empty_lines()  # RFC 9112, section 2.2
         end = buffer.find_end_of_lines()
-        data = buffer.take(end) if end else buffer.data
+        head = buffer.take(end)
         try:
-            if not end:
+            if not head:
                 self._check_begun_head()
                 return None
-            return self._parse(bytes(data))
+            self._line_is_good = False
+            return self._cache.get(head) or self._parse(head)
         except BadRequest as refusal:
-            refusal.note_request_line(data)
+            refusal.note_request_line(head or buffer.data)
             self._refusal = refusal
             raise
 
     def _parse(self, data: bytes) -> RequestHead:
-        self._line_is_good = False
-        known = self._cache.get(data)
-        if known is not None:
-            return known
         self._check_size(data)
         head = parse_head(data, self._scheme)
         if len(data) <= LONGEST_CACHED:

@@ -28,6 +28,7 @@ from rpyserve.http.pending_response import PendingResponse
 from rpyserve.http.request import Request
 from rpyserve.http.response import HTML, ErrorHandler, IterableStream, Response
 from rpyserve.resources.resource import ForeignResource, FunctionResource, Resource
+from rpyserve.util.html import is_t_string
 from rpyserve.util.slow_calls import slow_call_log
 
 
@@ -281,6 +282,7 @@ _EXPLANATIONS: Final[tuple[tuple[Callable[[Any], object], str, str], ...]] = (
     # Those of numpy are none of Python's.
     (_is(numbers.Number), "the number {value}", "Write return str({value})."),
     (_is(set, frozenset), "a set", "Write return sorted(...): a list is sent as JSON."),
+    (is_t_string, "a t-string", 'Write return html(t"..."), which escapes the values in it.'),
     # What should have been called, or awaited
     (inspect.isclass, "the class {name}, not an instance of it", "Write return {name}(...)."),
     (
@@ -339,6 +341,7 @@ _EXPLANATIONS: Final[tuple[tuple[Callable[[Any], object], str, str], ...]] = (
         "{article} {kind}",
         'Write return it.model_dump(mode="json"): a dict is sent as JSON.',
     ),
+    (_class_has_method("_repr_html_"), "{article} {kind}", "Write return it._repr_html_()."),
     (_class_has_method("isoformat"), "{article} {kind}", "Write return it.isoformat()."),
     (
         lambda value: dataclasses.is_dataclass(type(value)),

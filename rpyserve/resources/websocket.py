@@ -12,6 +12,7 @@ import base64
 import binascii
 import hashlib
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
@@ -91,6 +92,8 @@ class WebSocketResource(Resource):
         if not is_cross_origin(request, allow_tls_proxy=True):
             return
         why = f"A page of {origin} tried to connect. To allow it, write origins=[{origin!r}]."
+        if re.match(r"https?://(localhost|127\.|\[::1\])", origin):
+            why += " If a dev server such as Vite passed it on, leave out its changeOrigin instead."
         raise HTTPError(403, "Pages of other origins may not connect here.", private=why)
 
     def _choose_subprotocol(self, request: Request) -> str | None:

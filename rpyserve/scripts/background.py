@@ -601,6 +601,11 @@ class BackgroundTasks:
 
     def start_declared(self, execution: Execution) -> None:
         """Start the tasks that *execution* declared, and cancel those of older versions."""
+        if execution.background:
+            self._start_all(execution)
+        self._nursery.run_sync(partial(self._end_older, execution))
+
+    def _start_all(self, execution: Execution) -> None:
         counts: Counter[TaskKey] = Counter()
         for function in execution.background:
             origin = TaskOrigin.of(function)
@@ -608,7 +613,6 @@ class BackgroundTasks:
             new = replace(self._new(origin, function), key=key._replace(number=counts[key]))
             counts[key] += 1
             self._nursery.run_sync(partial(self._start, new))
-        self._nursery.run_sync(partial(self._end_older, TaskOrigin.of_execution(execution)))
 
     def end_deleted(self) -> None:
         """Cancel what scripts and modules have started whose files there are no more."""
@@ -636,7 +640,10 @@ class BackgroundTasks:
         self._nursery.start(partial(self._run, new))
         return True
 
-    def _end_older(self, present: TaskOrigin) -> None:
+    def _end_older(self, execution: Execution) -> None:
+        if not self._tasks:
+            return
+        present = TaskOrigin.of_execution(execution)
         self._end(lambda origin: origin.home == present.home and origin.version != present.version)
 
     def _end(self, is_meant: Callable[[TaskOrigin], bool]) -> None:
@@ -735,12 +742,16 @@ _MULTIPLY: Final = (
 )
 
 
-@contextmanager
-def noting_threads(execution: Execution) -> Iterator[None]:
-    """While inside, the top-level code of *execution* runs. Say if its threads multiply."""
-    before = threading.enumerate()
-    yield
-    started = set(threading.enumerate()).difference(before)
+def note_threads(execution: Execution, before: list[threading.Thread]) -> None:
+    """Say if the threads multiply that the top-level code of *execution* has started.
+
+    Args:
+        before: the threads that there were before it ran, as `threading.enumerate` has them.
+    """
+    now = threading.enumerate()
+    if now == before:
+        return
+    started = set(now).difference(before)
     started.difference_update(*_threads.values())  # those of a module that it has imported
     if started:
         earlier = _threads.setdefault(execution.name.home, WeakSet())

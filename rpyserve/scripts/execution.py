@@ -20,7 +20,7 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from itertools import count
@@ -150,7 +150,7 @@ class Execution:
         """
         self.running = False
         for value in list((namespace or {}).values()):
-            if is_interface(value) and execution_of(value) is self:
+            if isinstance(value, InterfaceClass) and execution_of(value) is self:
                 definition_key(value)
 
     def key(self, name: str, number: int) -> Key:
@@ -339,6 +339,8 @@ def refuse_transient(value: object, where: str) -> list[Any]:
     Raises:
         TypeError: an uncached execution defined its class; says what to write instead.
     """
+    if type(value) in _PLAIN:
+        return []
     defined = []
     for kind in (value if _is_definition(value) else type(value), *_kinds_inside(value)):
         execution_name = execution_name_of(kind)
@@ -360,6 +362,9 @@ def refusal(where: str, what: str, name: str) -> tuple[str, str]:
         f"{name} into a .py file beside it and import it, or keep plain values: text, numbers, "
         "lists, dicts.",
     )
+
+
+_PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
 
 
 def _is_definition(value: object) -> bool:
@@ -450,15 +455,20 @@ class ScriptExecution(Execution):
         self.missing_inputs: list[str] = []
 
 
-@contextmanager
-def executing(execution: Execution) -> Iterator[None]:
+class executing:
     """While inside, *execution* is the running one. When it went well, call its `finish`."""
-    token = _running.set(execution)
-    try:
-        yield
-    finally:
-        _running.reset(token)
-        execution.running = False
+
+    __slots__ = ("_execution", "_token")
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+
+    def __enter__(self) -> None:
+        self._token = _running.set(self._execution)
+
+    def __exit__(self, *raised: object) -> None:
+        _running.reset(self._token)
+        self._execution.running = False
 
 
 def populate_namespace(namespace: dict[str, Any], execution: Execution) -> None:

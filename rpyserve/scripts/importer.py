@@ -51,7 +51,7 @@ from types import CodeType, FrameType, ModuleType
 from typing import Any, ClassVar, Final, NamedTuple
 
 from rpyserve.scripts import definitions, file_state
-from rpyserve.scripts.background import BackgroundTasks, noting_threads
+from rpyserve.scripts.background import BackgroundTasks, note_threads
 from rpyserve.scripts.execution import Execution, executing, populate_namespace
 from rpyserve.scripts.source import Source, compile_source, uses_of
 from rpyserve.util.text import one_line
@@ -201,6 +201,8 @@ class SiteModules:
 
     def refresh(self) -> None:
         """Drop the modules if one has changed, or if an import would now find another file."""
+        if not (self._files or self._lookups):
+            return
         with self._lock:
             states = *self._files.values(), *self._lookups.values()
         if file_state.any_changed(states):
@@ -716,8 +718,10 @@ class SiteLoader(SourceFileLoader):
         compiled = modules.compile_module(self.path)
         execution.source = compiled.data
         populate_namespace(module.__dict__, execution)
-        with noting_threads(execution), executing(execution):
+        threads = threading.enumerate()
+        with executing(execution):
             exec(compiled.code, module.__dict__)
+        note_threads(execution, threads)
         return execution
 
 

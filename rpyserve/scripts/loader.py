@@ -21,8 +21,8 @@ import threading
 import time
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,8 +41,8 @@ from rpyserve.scripts import definitions, file_state, twisted_names
 from rpyserve.scripts.background import (
     BackgroundTasks,
     TaskOrigin,
+    note_threads,
     note_uncached,
-    noting_threads,
 )
 from rpyserve.scripts.execution import (
     ScriptExecution,
@@ -171,15 +171,17 @@ class ScriptName:
     Args:
         path: its file.
         module: its ``__name__``.
-        spec: the name of its module spec, below the package of the site's modules, so that ``from .
-            import x`` finds what is beside the script. It cannot be the script's own: a directory
-            or module may have that name.
+        spec: its module spec, whose name is below the package of the site's modules, so that ``from
+            . import x`` finds what is beside the script. The name cannot be the script's own: a
+            directory or module may have that.
+        package: the parent of *spec*.
         display: its path as people are told it.
     """
 
     path: Path
     module: str
-    spec: str
+    spec: ModuleSpec
+    package: str
     display: str
 
 
@@ -211,10 +213,12 @@ class ScriptNames:
     def _decide(self, path: str) -> ScriptName:
         *directories, file = self._modules.relative(path) or (os.path.basename(path),)
         parts = [*map(escaped, directories), escaped(file.removesuffix(".rpy"))]
+        spec = ModuleSpec(".".join([self._modules.package, *parts]), None, origin=path)
         return ScriptName(
             Path(path),
             module=".".join([self._prefix, *parts]),
-            spec=".".join([self._modules.package, *parts]),
+            spec=spec,
+            package=spec.parent or "",
             display=os.path.relpath(path, self._modules.root),
         )
 
@@ -696,8 +700,13 @@ class ScriptLoader:
         run = self._create_run(path, compiled)
         if compiled.defines_classes and request is not None and self._watch is not None:
             self._watch(run.execution, request)
-        with _in_sys_modules(run.name.module, run.module):
+        name, before = run.name.module, sys.modules.get(run.name.module)
+        sys.modules[name] = run.module
+        try:
             resource = self._run(run)
+        except BaseException:
+            _put_back(name, before)
+            raise
         if self._tasks is not None:
             self._tasks.start_declared(run.execution)
         if run.execution.cached:
@@ -718,11 +727,11 @@ class ScriptLoader:
             code_version=self._code_version(compiled),
         )
         module = ScriptModule(execution.name)
-        spec = ModuleSpec(name.spec, None, origin=path)
-        module.__spec__, module.__package__, module.__file__ = spec, spec.parent, path
         namespace = module.__dict__
+        namespace["__spec__"], namespace["__package__"] = name.spec, name.package
+        namespace["__file__"] = path
         populate_namespace(namespace, execution)
-        namespace.update(cache=cache, registry=self.registry)
+        namespace["cache"], namespace["registry"] = cache, self.registry
         generation = self.modules.generation
         before = self._cached.get(name.module)
         is_repetition = before is not None and before.is_repeated_by(compiled, generation)
@@ -742,20 +751,20 @@ class ScriptLoader:
         if name.module in self._cached and not run.is_repetition:
             # What its top-level code takes from the registry is to be of its own classes.
             definitions.begin(name.module)
-        began = time.perf_counter()
+        threads, began = threading.enumerate(), time.perf_counter()
+        self._running.add(name.module)
         try:
-            with (
-                self._noted_as_running(name.module),
-                noting_threads(execution),
-                executing(execution),
-            ):
+            with executing(execution):
                 exec(compiled.code, run.namespace)
+            note_threads(execution, threads)
         except (HTTPError, Redirect):
             raise
         except SystemExit as exc:
             raise ScriptError(name.path, "The script ended itself with sys.exit().") from exc
         except Exception as exc:
             raise ScriptError(name.path) from exc
+        finally:
+            self._running.discard(name.module)
         execution.finish(run.namespace)
         if compiled.validated and not execution.cached:
             slow_call_log.report(
@@ -764,14 +773,6 @@ class ScriptLoader:
                 "cache() as its first line has it executed once, not for every request.",
             )
         return _resource_of(run)
-
-    @contextmanager
-    def _noted_as_running(self, home: str) -> Iterator[None]:
-        self._running.add(home)
-        try:
-            yield
-        finally:
-            self._running.discard(home)
 
     def _publish(self, path: str, run: _Run, resource: Resource) -> None:
         """Have *resource* serve until something has changed."""
@@ -879,19 +880,12 @@ def _validate(run: _Run) -> tuple[str, str]:
     return validate_namespace(run.namespace, source)
 
 
-@contextmanager
-def _in_sys_modules(name: str, module: ModuleType) -> Iterator[None]:
-    """Put *module* into `sys.modules`, and what was there before back if the body fails."""
-    before = sys.modules.get(name)
-    sys.modules[name] = module
-    try:
-        yield
-    except BaseException:
-        if before is None:
-            sys.modules.pop(name, None)
-        else:
-            sys.modules[name] = before
-        raise
+def _put_back(name: str, before: ModuleType | None) -> None:
+    """Have `sys.modules` say of *name* what it said before."""
+    if before is None:
+        sys.modules.pop(name, None)
+    else:
+        sys.modules[name] = before
 
 
 def _remove_module(name: str, module: ModuleType) -> None:

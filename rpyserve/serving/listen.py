@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -253,11 +253,13 @@ def trusted_hosts(respond: Responder, names: Iterable[str], *, explain: bool = T
     def passes(authority: str) -> bool:
         return is_known(host_without_port(authority), known)
 
-    async def guarded(request: Request) -> Response:
+    def guarded(request: Request) -> Awaitable[Response]:
         authority = request.authority
         if not authority or passes(authority):
-            return await respond(request)
-        host = host_without_port(authority)
+            return respond(request)
+        return refuse(request, host_without_port(authority))
+
+    async def refuse(request: Request, host: str) -> Response:
         if not explain:
             refused.warn("A request was for %r; --allowed-host would accept it.", host[:253])
         return _refusal(request, host, explain)

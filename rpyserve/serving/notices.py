@@ -110,9 +110,21 @@ def _failure(text: str, filename: str, number: int) -> ErrorReport | None:
     source = linecache.getline(filename, number).rstrip("\n")
     frame = Frame(filename, number, lines=(Line(number, source, True),), source_hash=hash(source))
     title = f"{name}() was called without `await`, so it never ran."
-    return ErrorReport(
-        title, f"Write:\nawait {name}(...)", (ExceptionReport(title, frames=(frame,)),)
-    )
+    hint = f"Write:\nawait {_call_in(source, name)}"
+    return ErrorReport(title, hint, (ExceptionReport(title, frames=(frame,)),))
+
+
+def _call_in(source: str, name: str) -> str:
+    """The call of *name* in the line *source*; an outline of it where that is only a part."""
+    try:
+        nodes = [*ast.walk(ast.parse(source.strip()))]
+    except SyntaxError:
+        nodes = []
+    for node in nodes:
+        match node:
+            case ast.Call(ast.Name(called) | ast.Attribute(attr=called)) if called == name:
+                return ast.unparse(node)
+    return f"{name}(...)"
 
 
 # What is announced

@@ -262,10 +262,13 @@ class ProgramServer:
     def open_port(self, host: str, port: int) -> list[trio.SocketListener]:
         """Listen on *port* of *host*, by default that of the command line.
 
+        Where one response is printed, nobody is to connect, and a server of the same program may
+        have the port: any free one stands for it.
+
         Raises:
             OSError: it cannot be had.
         """
-        host = host or self.host
+        host, port = (host or self.host, port) if self.print_one is None else ("127.0.0.1", 0)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listening = socket.create_server((host, port), family=family)
         return [trio.SocketListener(trio.socket.from_stdlib_socket(listening))]
@@ -303,6 +306,8 @@ class ProgramServer:
         Args:
             is_running: whether it is served already.
         """
+        if self.print_one is not None:
+            return  # the first site has been asked
         # The figures are about the first site, whose server has their port.
         settings = replace(self.settings, listeners=listeners, metrics=None)
         endpoint = await open_endpoint(site, settings)

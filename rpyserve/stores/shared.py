@@ -29,6 +29,7 @@ from rpyserve.sessions.session import Registry, Session, SessionEnd
 from rpyserve.stores.absent_registry import make_absent
 from rpyserve.stores.codec import Codec, key_of
 from rpyserve.stores.persistence import NOTHING, Persistence, Record, Respond, Use
+from rpyserve.stores.released import ReleasedSessions
 from rpyserve.stores.store import (
     REGISTRY,
     Ending,
@@ -136,6 +137,7 @@ class SharedPersistence(Persistence):
         self._own: dict[bytes, OwnCallbacks] = {}
         # Those that a stream has accessed, which the store does not know yet.
         self._accessed: set[Streamed] = set()
+        self._released = ReleasedSessions(trio.current_time)
 
     # The whole life
 
@@ -145,6 +147,7 @@ class SharedPersistence(Persistence):
     async def _adopt(self) -> None:
         await super()._adopt()
         await self._store_accesses()
+        self._released.forget_old()
 
     async def _store_all(self) -> None:
         """Give back what requests had that have been cut off."""
@@ -287,10 +290,11 @@ class SharedPersistence(Persistence):
         )
 
     def _session_of(self, key: bytes, uid: str, blob: bytes) -> Session | None:
+        session = self._released.take(key, uid, blob)
         streamed = self._streamed.get(key)
         if streamed is not None and streamed.blob == blob:
-            session: Session | None = streamed.session
-        else:
+            session = streamed.session
+        elif session is None:
             session = self._loaded(uid, key, blob)
         if session is not None:
             self._put_back_own(session, key)
@@ -474,6 +478,8 @@ class SharedPersistence(Persistence):
                 listens=key in self._own,
             )
             taken = Taken(taken.key, taken.token, blob) if changed else taken
+            if record is not self._registry and key not in self._streamed:
+                self._released.put(key, record.holder, blob)
         elif changed:
             taken = await self.store.write(taken, blob, lives)
         record.taken = taken

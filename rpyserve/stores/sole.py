@@ -83,9 +83,10 @@ class SolePersistence(Persistence):
         return SoleUse(request, self._end_count)
 
     def _is_settled(self, request: Request, use: SoleUse) -> bool:
-        return request._session is None and not _uses_registry(use) and not self._may_owe(use)
+        has_used = request._session is not None or _uses_registry(use)
+        return not has_used and not self._has_unstored_end(use)
 
-    def _may_owe(self, use: SoleUse) -> bool:
+    def _has_unstored_end(self, use: SoleUse) -> bool:
         """Whether the store may not know yet of a session that the request has ended."""
         return bool(self._ends) and use.ends != self._end_count
 

@@ -7,8 +7,11 @@ are no leases, and no method ever waits.
 With the write-ahead log, what has been committed survives the death of the process, and with
 ``sync="full"`` that of the machine; without it the machine's last commits may be missing then, and
 the file is sound. The log is brought into the file by a thread with a connection of its own, since
-that waits for the disk. Deadlines of sessions that were only read are written in one batch a
-second; so each is stored a second late, and after a crash no session ends early.
+that waits for the disk. Except for that moment, SQLite has the file locked against everybody: it
+need not lock it for each commit then, which would take as long as the commit itself.
+
+Deadlines of sessions that were only read are written in one batch a second; so each is stored a
+second late, and after a crash no session ends early.
 
 The file is looked at before each write: one that was deleted is written anew with all it had, and
 one that is another now is left alone.
@@ -68,6 +71,9 @@ pragma user_version = {VERSION};
 # Most records are small, and a page is what a commit writes.
 _PAGE_SIZE: Final = 2048
 
+# Milliseconds in which somebody who looks into the file may be in the way of a write.
+_BUSY: Final = 5000
+
 _UPDATE: Final = "update records set data = ?, claimed = 0 where key = ?"
 _WRITE: Final = (
     "insert into records (key, due, data) values (?, ?, ?) "
@@ -111,6 +117,7 @@ class SQLiteStore:
         self._clock = clock
         self._lock: sqlite3.Connection | None = None
         self._file: sqlite3.Connection | None = None
+        self._is_alone = False
         self._identity: tuple[int, int] | None = None
         self._live = 0
         self._path = os.fspath(path)
@@ -133,6 +140,7 @@ class SQLiteStore:
                 await trio.sleep(FLUSH)
                 self._flush_deadlines_or_tell()
                 await self._shorten_log()
+                self._lock_out_others()  # if that was not possible before
         finally:
             self._flush_deadlines_or_tell()
             with trio.CancelScope(shield=True):
@@ -161,6 +169,7 @@ class SQLiteStore:
             raise
         self._identity = self._identity_now()
         self._read_counts(self._file)
+        self._lock_out_others()
 
     def close(self) -> None:
         """Let go of the file. Doing so twice does nothing."""
@@ -202,7 +211,7 @@ class SQLiteStore:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=5, isolation_level=None, check_same_thread=False
+            self.path, timeout=_BUSY / 1000, isolation_level=None, check_same_thread=False
         )
         try:
             connection.execute(f"pragma page_size = {_PAGE_SIZE}")  # of a new file
@@ -212,7 +221,33 @@ class SQLiteStore:
         except sqlite3.Error:
             connection.close()
             raise
+        self._is_alone = False
         return connection
+
+    def _lock_out_others(self) -> None:
+        """Have the file locked from now on, unless somebody else looks into it just now."""
+        if self._file is not None and not self._is_alone:
+            self._is_alone = self._set_locking(self._file, "exclusive")
+            if not self._is_alone:
+                self._set_locking(self._file, "normal")
+
+    def _let_others_in(self) -> None:
+        if self._file is not None and self._is_alone:
+            self._is_alone = not self._set_locking(self._file, "normal")
+
+    def _set_locking(self, file: sqlite3.Connection, mode: str) -> bool:
+        """Return whether that was possible."""
+        try:
+            file.execute(f"pragma locking_mode = {mode}")
+            file.execute("pragma busy_timeout = 0")
+            try:
+                file.execute("begin immediate")  # the mode holds from the next write on
+                file.execute("commit")
+            finally:
+                file.execute(f"pragma busy_timeout = {_BUSY}")
+        except sqlite3.Error:
+            return False  # whoever writes next is told why
+        return True
 
     def _check(self, file: sqlite3.Connection) -> None:
         """Make the tables in a new file; refuse one that is damaged, or not ours."""
@@ -251,33 +286,36 @@ class SQLiteStore:
 
     def _usable(self) -> sqlite3.Connection:
         """The connection, once it is certain that others will find what is written there."""
-        if self._file is None:
+        if self._lock is None:
             raise Unavailable(f"{self.name} is not open")
         try:
             found = self._identity_now()
             if found != self._identity:
-                if found is not None:
+                if found is not None or self._file is None:
                     raise Unavailable(f"{self.name} has been replaced by another file")
                 self._write_anew(self._file)
+            if self._file is None:
+                self._file = self._connect()
         except OSError as exc:
             raise Unavailable(self._why(exc)) from exc
+        except sqlite3.Error as exc:
+            self._fail(exc)
         return self._file
 
     def _write_anew(self, deleted: sqlite3.Connection) -> None:
         """Put the file back that was deleted: until it is closed, all is still there."""
         copy = self.path.with_name(self.path.name + ".new-wal")
-        try:
-            _make_directory(self.path.parent)
-            copy.unlink(missing_ok=True)
-            os.close(os.open(copy, os.O_CREAT | os.O_EXCL, 0o600))
-            deleted.execute("vacuum into ?", (os.fspath(copy),))
-            deleted.close()  # before, as it removes the log of that name
-            os.replace(copy, self.path)
-            self._file = self._connect()
-        except sqlite3.Error as exc:
-            self._fail(exc)
+        _make_directory(self.path.parent)
+        copy.unlink(missing_ok=True)
+        os.close(os.open(copy, os.O_CREAT | os.O_EXCL, 0o600))
+        deleted.execute("vacuum into ?", (os.fspath(copy),))
+        for end in ("-wal", "-shm"):  # those of the deleted one must not be taken for the new one's
+            Path(f"{self.path}{end}").unlink(missing_ok=True)
+        os.replace(copy, self.path)
         self._identity = self._identity_now()
         log.warning("%s was deleted while in use. It has been written anew.", self.name)
+        self._file = None
+        deleted.close()  # before there is another log of that name, as it removes that
 
     def _execute(self, sql: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
         try:
@@ -317,6 +355,7 @@ class SQLiteStore:
     async def _shorten_log(self) -> None:
         """Bring a long log into the file, in a thread."""
         if self._log_size() >= LOG_SIZE:
+            self._let_others_in()
             await trio.to_thread.run_sync(self._checkpoint)
 
     def _log_size(self) -> int:

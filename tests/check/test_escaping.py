@@ -7,6 +7,7 @@ import ast
 import pytest
 
 from rpyserve import html
+from rpyserve.check import escaping
 from rpyserve.check.bindings import ModuleBindings
 from rpyserve.check.escaping import find_unescaped
 from rpyserve.check.findings import Rule
@@ -20,6 +21,12 @@ def resource(request):
     name = request.field("name", "")
     return CALL
 """
+
+
+@pytest.fixture(autouse=True)
+def has_t_strings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line to write is that of Python before 3.14, unless a test says so."""
+    monkeypatch.setattr(escaping, "HAS_T_STRINGS", getattr(request, "param", False))
 
 
 def hints(call: str, page: str = PAGE) -> list[str]:
@@ -51,6 +58,21 @@ def hints(call: str, page: str = PAGE) -> list[str]:
     ],
 )  # fmt: skip
 def test_the_line_to_write(call: str, line: str) -> None:
+    assert hints(call) == [f"Write:\n{line}"]
+
+
+@pytest.mark.parametrize("has_t_strings", [True], indirect=True)
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        ('html(f"<p>{name}</p>")', "html(t'<p>{name}</p>')"),
+        ('html(f"<p>{name!r:>10} {{}} {request.path}")', "html(t'<p>{name!r:>10} {{}} {request.path}')"),
+        ("f'<a href=\"/\">{name}</a>'", "html(t'<a href=\"/\">{name}</a>')"),
+        ('html("<p>" + name + "</p>")', 'html("<p>{name}</p>", name=name)'),
+        ('html("<p>%s</p>" % name)', 'html("<p>{name}</p>", name=name)'),
+    ],
+)  # fmt: skip
+def test_the_line_to_write_where_there_are_t_strings(call: str, line: str) -> None:
     assert hints(call) == [f"Write:\n{line}"]
 
 

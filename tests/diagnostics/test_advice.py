@@ -72,6 +72,13 @@ SYNTAX = {
 }  # fmt: skip
 
 
+if sys.version_info < (3, 14):
+    NEW = "t-strings are new in Python 3.14, and this one is older. Give html the values beside"
+    SYNTAX |= {
+        f"a t-string, {text}": (f"x = {text}\n", NEW)
+        for text in ('html(t"<p>{name}</p>")', "['', rt'<p>']", 'T"""<p>\n{a}"""', 'Tr"a" t"b"')
+    }
+
 if sys.version_info >= (3, 12):
     del SYNTAX["quotes in an f-string"]  # there they may be any
 
@@ -120,6 +127,8 @@ def test_a_word_that_is_like_a_keyword_is_none(site: ScriptSite) -> None:
 def test_a_plain_slip_gets_no_hint(site: ScriptSite) -> None:
     assert site.error("x = (1,\n").hint == ""
     assert site.error("def f(:\n    pass\n").hint == ""
+    assert "t-string" not in site.error("html('don t' x)\n").hint
+    assert "t-string" not in site.error("at'x'\n").hint
 
 
 def test_a_slip_in_a_helper(site: ScriptSite) -> None:

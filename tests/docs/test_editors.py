@@ -67,3 +67,20 @@ def test_a_recipe_checks_every_script(tmp_path: Path, tool: str, argument: str, 
     assert bad.returncode != 0
     assert said in bad.stdout
     assert "page.rpy" in bad.stdout
+
+
+def test_a_t_string_is_a_template_to_type_checkers(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    (tmp_path / "page.py").write_text(
+        "from string.templatelib import Template\n\nfrom rpyserve import html\n\n\n"
+        "def row(template: Template) -> str:\n    return html(template)\n"
+    )
+    command = [sys.executable, "-m", "mypy", "--strict", "--python-version", "3.14", "page.py"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MYPYPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

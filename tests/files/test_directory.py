@@ -1010,3 +1010,10 @@ def test_a_directory_that_nobody_has_entered_is_never_entered(
     site.mkdir()
     working_directory.refresh()
     assert os.path.samefile(".", tmp_path)
+
+
+async def test_a_hint_that_is_known_is_for_its_author_only(root: Path) -> None:
+    write(root / "hello.rpy")
+    site = served(root)
+    assert "Did you mean /hello?" in (await ask(site, "/helo")).text
+    assert "Did you mean" not in (await Visitor(site, client="203.0.113.7").get("/helo")).text

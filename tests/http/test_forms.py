@@ -301,6 +301,13 @@ def test_urlencoded_is_read_as_python_reads_it(text: str) -> None:
     } or any("\ufffd" in utf_8(name) for name in expected)
 
 
+@given(st.lists(st.binary(max_size=12), max_size=4).map(b"&".join))
+def test_bytes_without_escapes_are_read_as_those_beside_some(raw: bytes) -> None:
+    plain = raw.replace(b"%", b"")
+    beside_an_escape = forms._parse_fields(plain + b"&%00end=", 400)
+    assert beside_an_escape == forms._parse_fields(plain, 400) | {"\0end": [""]} or b"\0end" in raw
+
+
 def utf_8(latin: str) -> str:
     return latin.encode("latin-1").decode("utf-8", "replace")
 

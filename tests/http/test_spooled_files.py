@@ -86,6 +86,23 @@ async def test_a_body_arrives_whole(size: int) -> None:
     assert file.closed
 
 
+@pytest.mark.parametrize(
+    "told", [b"0", b"1000", b"%d" % SPOOL_SIZE, b"3000000", b"9" * 30, b"", b"x"]
+)
+async def test_only_a_body_that_is_known_to_be_small_has_no_file_that_may_go_to_disk(
+    told: bytes,
+) -> None:
+    size = int(told) if told in (b"0", b"1000", b"%d" % SPOOL_SIZE, b"3000000") else 700_000
+    headers = [(b"content-length", told)] if told else []
+    request = Request("POST", "/", headers, body=pieces(size))
+    await request.load_body()
+    content = request.content
+    assert content.read() == b"x" * size
+    assert isinstance(content, io.BytesIO) == (size <= SPOOL_SIZE)
+    request.close()
+    assert content.closed
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
 @pytest.mark.parametrize("when", ["write", "seek"])
 async def test_a_full_disk_is_a_507_and_nothing_is_left(

@@ -12,6 +12,7 @@ import trio.testing
 
 from rpyserve.http.request import Request
 from rpyserve.livereload.change_feed import (
+    AT_ONCE,
     MAX_CHANGES,
     MAX_CONNECTIONS,
     MAX_STREAMS,
@@ -104,6 +105,46 @@ async def test_waiting_for_a_change(
         await trio.testing.wait_all_tasks_blocked()
         assert heard == [1, 3]
         feed.close()
+
+
+@pytest.mark.parametrize("leaving", [0, 1, AT_ONCE, 150])
+async def test_of_many_some_are_told_at_once_and_all_in_the_end(
+    leaving: int, feed: ChangeFeed, nursery: trio.Nursery
+) -> None:
+    told: list[int] = []
+    scopes: dict[int, trio.CancelScope] = {}
+
+    async def follow(number: int) -> None:
+        with (
+            trio.CancelScope() as scope,
+            feed.subscribed(f"browser {number}", shared=True) as subscriber,
+        ):
+            scopes[number] = scope
+            known = 0
+            while True:
+                await feed.wait_change(known, subscriber)
+                known = feed.number
+                told.append(number)
+                await trio.lowlevel.checkpoint()
+
+    for number in range(200):
+        nursery.start_soon(follow, number)
+    await trio.testing.wait_all_tasks_blocked()
+    told_before, most = 0, 0
+    feed.publish(change("/a"))
+    feed.publish(change("/b"))  # is told together with the other one
+    for number in range(leaving):
+        scopes[number].cancel()
+    for _ in range(400):
+        await trio.lowlevel.checkpoint()  # one turn of the loop
+        most, told_before = max(most, len(told) - told_before), len(told)
+    assert most <= 2 * AT_ONCE
+    assert set(range(leaving, 200)) <= set(told)
+    assert len(told) == len(set(told))
+    feed.publish(change("/c"))
+    await trio.testing.wait_all_tasks_blocked()
+    assert sorted(told[told_before:]) == list(range(leaving, 200))
+    nursery.cancel_scope.cancel()
 
 
 async def test_nobody_waits_for_what_has_happened(feed: ChangeFeed, subscriber: Subscriber) -> None:

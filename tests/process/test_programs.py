@@ -140,6 +140,21 @@ def test_get_prints_one_response(tmp_path: Path) -> None:
     assert result_of(tmp_path, text, "--get", "/").stdout == "hello"
 
 
+def test_get_asks_the_first_of_several_sites(tmp_path: Path) -> None:
+    """Nothing is served meanwhile: another may have the ports."""
+    text = PAGE + (
+        "import socket\n"
+        "taken = socket.create_server(('127.0.0.1', 0))\n"
+        "for text in ('first', 'second'):\n"
+        "    page = Page()\n"
+        "    page.render_GET = lambda request, text=text: text\n"
+        "    reactor.listenTCP(taken.getsockname()[1], Site(page))\n"
+        "reactor.run()\n"
+    )
+    done = result_of(tmp_path, text, "--get", "/")
+    assert (done.stdout, done.stderr, done.returncode) == ("first", "", 0)
+
+
 def test_get_takes_its_options(tmp_path: Path) -> None:
     text = PAGE + (
         "    def render_POST(self, request):\n        return request.content.read()\n\n"

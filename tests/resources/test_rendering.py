@@ -474,6 +474,13 @@ class Point:
     x: int
 
 
+class TString:
+    """As Python 3.14 makes it of ``t"..."``."""
+
+    strings = ("",)
+    interpolations = ()
+
+
 RETURNED: dict[str, tuple[Any, str, str]] = {
     "None": (None, "returned nothing (None). Probably a `return` is missing", 'return "..."'),
     "a Flask tuple": (("x", 404), "returned a tuple, as Flask's views do.", "request.setResponseCode(404)"),
@@ -499,6 +506,7 @@ RETURNED: dict[str, tuple[Any, str, str]] = {
     "a figure": (Figure(), "returned a Figure.", 'it.savefig(file, format="png")'),
     "a record": (Point(1), "returned a Point.", "return dataclasses.asdict(it)"),
     "a number of another kind": (Fraction(1, 2), "returned the number 1/2.", "return str(1/2)"),
+    "a t-string": (TString(), "returned a t-string.", 'return html(t"...")'),
     "an object": (object(), "returned an object, which cannot be sent.", "A method returns str, bytes, a dict"),
 }  # fmt: skip
 

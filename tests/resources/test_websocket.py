@@ -175,6 +175,7 @@ async def test_a_class_and_its_page(autojump_clock: Any) -> None:
         ({"Connection": "close"}, 400),
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://[evil"}, 403),
         ({"Origin": "http://localhost:80801"}, 403),
         ({"Origin": "http://localhost"}, 403),
         ({"Origin": "http://localhost:8080", "Sec-Fetch-Site": "cross-site"}, 403),
@@ -215,6 +216,7 @@ async def test_one_origin_may_be_written_without_a_list(
     async with talking(resource, "Origin: http://localhost:5174") as peer:
         assert b" 403 " in peer.head
     assert "write origins=['http://localhost:5174']" in caplog.text
+    assert "leave out its changeOrigin" in caplog.text
 
 
 def test_a_function_that_is_not_async() -> None:

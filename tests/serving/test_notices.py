@@ -54,8 +54,27 @@ async def test_the_call_is_named(
         "  a.rpy:6",
         f"    {source.splitlines()[1].strip()}",
         "  Write:",
-        "  await save(...)",
+        "  await save(1)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "call"),
+    [
+        ("trio.sleep(0.5)", "trio.sleep(0.5)"),
+        ("trio.sleep(", "sleep(...)"),
+        ("wait()", "trio.sleep(1)"),
+    ],
+)
+async def test_the_line_to_write(
+    tmp_path: Path, line: str, call: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rest = "\n        1)" if line.endswith("(") else ""
+    source = (
+        f"import trio\nwait = lambda: trio.sleep(1)\ndef resource(request):\n    {line}{rest}\n"
+    )
+    [message] = await told(tmp_path, f"{source}    return ''\n", caplog)
+    assert message.splitlines()[-1] == f"  await {call}"
 
 
 async def test_once_for_many_requests(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

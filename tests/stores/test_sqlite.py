@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import sqlite3
@@ -379,6 +380,65 @@ async def test_a_deleted_file_is_written_anew_with_all_it_had(
         async with opened(file) as store:
             assert await taken_blob(store, KEY) == b"three"
             assert await taken_blob(store, OTHER) == b"other"
+
+
+@pytest.mark.parametrize("fails_at", ["replace", "connect"])
+async def test_a_file_that_cannot_be_written_anew_is_lost_only_with_the_process(
+    path: Path, fails_at: str, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with opened(path) as store:
+        await store.create(OTHER, b"other", 60)
+        taken = await store.create(KEY, b"one", 60)
+        path.unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                *{"replace": (os, "replace"), "connect": (sqlite3, "connect")}[fails_at], fail
+            )
+            for _ in range(2):
+                with pytest.raises(Unavailable, match="Too many open files"):
+                    await store.write(taken, b"two", 60)
+        await store.write(taken, b"three", 60)
+    async with opened(path) as store:
+        assert await taken_blob(store, KEY) == b"three"
+        assert await taken_blob(store, OTHER) == b"other"
+
+
+async def test_nobody_else_can_look_into_it_but_for_a_moment(path: Path) -> None:
+    def look() -> int:
+        with closing(sqlite3.connect(path, timeout=0)) as file:
+            return file.execute("select count(*) from records").fetchone()[0]
+
+    async with opened(path) as store:
+        await store.create(KEY, b"one", 60)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            look()
+    assert look() == 1
+
+
+async def test_somebody_who_looks_into_it_is_in_nobodys_way(
+    path: Path, autojump_clock: Any
+) -> None:
+    async with opened(path) as store:
+        taken = await store.create(KEY, b"one", 60)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("begin")
+        assert other.execute("select count(*) from records").fetchone() == (1,)
+        async with opened(path) as store:
+            await store.write(taken, b"two", 60)
+            other.execute("commit")
+            assert other.execute("select data from records").fetchone() == (b"two",)
+            other.close()
+            await trio.sleep(1.5)
+            with (
+                closing(sqlite3.connect(path, timeout=0)) as late,
+                pytest.raises(sqlite3.OperationalError, match="locked"),
+            ):
+                late.execute("select data from records")
+            await store.write(taken, b"three", 60)
+            assert await taken_blob(store, KEY) == b"three"
 
 
 async def test_a_file_in_its_place_is_left_alone(path: Path, autojump_clock: Any) -> None:

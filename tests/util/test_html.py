@@ -75,6 +75,22 @@ def test_a_t_string_is_escaped() -> None:
     assert isinstance(found, Markup)
 
 
+def test_a_t_string_is_a_value() -> None:
+    row = TString(("<li>", "</li>"), (Interpolation("<b>"),))
+    assert html("<ul>{}{row}</ul>", 1, row=row) == "<ul>1<li>&lt;b&gt;</li></ul>"
+
+
+def test_a_t_string_takes_no_values_beside_it() -> None:
+    with pytest.raises(TypeError, match="A t-string has its values in it"):
+        html(TString(("<p>",), ()), name="Ada")
+
+
+@pytest.mark.parametrize("value", [None, 3, ["<li>"], b"<p>"])
+def test_what_is_no_template(value: Any) -> None:
+    with pytest.raises(TypeError, match=f"html takes a template, not {type(value).__name__}"):
+        html(value)
+
+
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="Python has no t-strings before 3.14")
 def test_a_t_string_of_python() -> None:
     name = "<b>"
