@@ -6,6 +6,11 @@ response uses it.
 
 from pathlib import Path
 
+from markupsafe import Markup
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+
 from rpyserve import html
 
 OPENING = """<!DOCTYPE html>
@@ -35,13 +40,18 @@ def opening(title):
     return html(OPENING, title=title)
 
 
+def coloured(source):
+    """Python source as markup, with colours that style.css chooses."""
+    return Markup(highlight(source, PythonLexer(), HtmlFormatter(nowrap=True)))
+
+
 def closing(script=None):
     """The end of a page. Shows the source of *script*, a path, if one is given."""
     end = html("</main>\n</body>\n</html>\n")
     if script is None:
         return end
     path = Path(script)
-    return html(SOURCE, name=path.name, text=path.read_text(encoding="utf-8")) + end
+    return html(SOURCE, name=path.name, text=coloured(path.read_text(encoding="utf-8"))) + end
 
 
 def page(title, body, script=None):

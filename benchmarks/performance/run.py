@@ -34,6 +34,7 @@ from benchmarks.performance.report import (
 from benchmarks.performance.workload import (
     BROWSER,
     CONTESTANTS,
+    COOKIE,
     FILES,
     ROWS,
     VISITORS,
@@ -66,7 +67,7 @@ class RunningContestant:
         if row.repeats:
             return [Request(path, form=row.form)]
         path += f"?number={NUMBER}"
-        cookies = [f"visitor={visitor:032x}" for visitor in range(VISITORS)]
+        cookies = [COOKIE.format(visitor) for visitor in range(VISITORS)]
         if row.session:
             first_visit = Request(path, BROWSER)
             cookies = [self.exchange(first_visit, row)[1].partition(";")[0] for _ in cookies]

@@ -21,6 +21,8 @@ FILES = {"small.txt": SMALL, "large.bin": LARGE}
 """What each server has besides its pages."""
 FORM = b"name=Ada&text=" + b"lorem+ipsum+" * 20
 VISITORS = 200
+COOKIE = "visitor={:032x}"
+"""Of each visitor who has no session."""
 BROWSER = {
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
     "Chrome/130.0 Safari/537.36",

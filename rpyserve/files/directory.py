@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 # How many directories an `EntryCache` remembers.
 MAX_DIRECTORIES: Final = 1000
 # How many names of all directories it remembers: a client can ask for any.
-MAX_NAMES: Final = 10_000
+MAX_NAMES: Final = 20_000
 # The characters of the longest name it remembers; no file system has longer ones.
 MAX_NAME: Final = 255
 
@@ -73,7 +73,7 @@ class EntryCache(Generic[T]):
         self._file_system = file_system
         self._lenient = lenient
         self._directories: dict[str, tuple[DirectoryState, dict[str, T]]] = {}
-        self._names = 0  # remembered since all was forgotten
+        self._names = 0  # how many are remembered
 
     def of(self, directory: str) -> dict[str, T]:
         """Return what is known of *directory*; what a later look finds is for `remember`.
@@ -88,24 +88,28 @@ class EntryCache(Generic[T]):
             return self._add(directory)
         state, entries = known
         if state.changed():
+            self._names -= len(entries)
             entries.clear()
         return entries
 
     def remember(self, entries: dict[str, T], name: str, entry: T) -> None:
         """Add *entry* to *entries*, which `of` has returned before *entry* was looked up."""
         if self._names >= MAX_NAMES:
-            self._directories.clear()
-            self._names = 0
+            self._forget_all()
         if len(name) <= MAX_NAME:
+            self._names += name not in entries
             entries[name] = entry
-            self._names += 1
 
     def _add(self, directory: str) -> dict[str, T]:
         if len(self._directories) >= MAX_DIRECTORIES:
-            self._directories.clear()
+            self._forget_all()
         entries: dict[str, T] = {}
         self._directories[directory] = DirectoryState(directory, self._file_system), entries
         return entries
+
+    def _forget_all(self) -> None:
+        self._directories.clear()
+        self._names = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,8 +103,19 @@ class TrustedClients:
             return True
         if _PROXY_HEADER.search(b"\n".join(request.raw_headers.values)):
             return False
+        if client.is_loopback:
+            return not _is_for_another_address(request)
         # A client with the server's own address is on the same machine.
-        return client.is_loopback or client == parse_address(request.server[0])
+        return client == parse_address(request.server[0])
+
+
+def _is_for_another_address(request: Request) -> bool:
+    """Whether *request*, from this machine, is for an address that cannot have led to it from here.
+
+    A tunnel such as ``ssh -R`` brings what others ask for at the address of its other end.
+    """
+    address = parse_address(host_without_port(request.authority or "").strip("[]"))
+    return address is not None and not (address.is_loopback or address.is_unspecified)
 
 
 @lru_cache(maxsize=256)

@@ -400,7 +400,7 @@ class IterableStream(Stream):
                     # The source's task cancels this one, and its exception comes out of the block.
                     await trio.sleep_forever()
                 self._started = self._complete(response)
-                yield StartedStream(self._started, _chain(first, chunks))
+                yield StartedStream(self._started, _Chain(first, chunks))
                 return
         except BaseException as exc:
             # What the sender raised (a reset, a cancellation) is no failure of the source.
@@ -411,7 +411,7 @@ class IterableStream(Stream):
                 page = self.error_handler(unwrap_group(self._failure), False)
             if page is None:
                 raise self._failure from (None if exc is self._failure else exc)
-        yield StartedStream(page, _chain(b"", None))
+        yield StartedStream(page, _no_chunks())
 
     def _complete(self, response: Response) -> Response:
         response = self.complete_headers(response)
@@ -455,6 +455,8 @@ class IterableStream(Stream):
             await _close_source(source)
 
     def _encode(self, item: object) -> bytes:
+        if type(item) is bytes:
+            return item
         if isinstance(item, str):
             self._is_text = True
         return _encode(item)
@@ -552,17 +554,30 @@ def _encode(item: object) -> bytes:
     raise TypeError(f"a streaming page yields str or bytes, not {kind}: {item!r:.60}")
 
 
-def _chain(first: bytes, others: AsyncIterator[bytes] | None) -> ChunkIterator:
+class _Chain:
     """The chunk *first*, unless it is empty, and then the others."""
 
-    async def next_chunk() -> bytes:
-        nonlocal first
-        chunk, first = first, b""
-        if not chunk and others is not None:
-            chunk = await anext(others, b"")
-        return chunk
+    __slots__ = ("_first", "_others")
 
-    return ChunkIterator(next_chunk)
+    def __init__(self, first: bytes, others: AsyncIterator[bytes]) -> None:
+        self._first = first
+        self._others = others
+
+    def __aiter__(self) -> _Chain:
+        return self
+
+    def __anext__(self) -> Awaitable[bytes]:
+        # Each chunk of a stream comes by, so no coroutine is made for it.
+        return self._take_first() if self._first else self._others.__anext__()
+
+    async def _take_first(self) -> bytes:
+        first, self._first = self._first, b""
+        return first
+
+
+async def _no_chunks() -> AsyncGenerator[bytes, None]:
+    return
+    yield b""
 
 
 async def _close_source(source: Iterable[object] | AsyncIterable[object]) -> None:

@@ -78,17 +78,18 @@ class RequestSpan:
     Attributes:
         started: in seconds since the epoch.
         ended: the same; infinite while it runs.
+        client: the browser that made the request; see `browser_of`.
     """
 
-    __slots__ = ("_address", "_headers", "_now", "_sources", "ended", "is_refetch", "started")
+    __slots__ = ("_now", "_sources", "client", "ended", "is_refetch", "started")
 
     def __init__(self, request: Request, is_refetch: bool, now: Callable[[], float]) -> None:
         self.is_refetch = is_refetch
         self.started = now()
         self.ended = math.inf
         self._now = now
-        self._address = request.client[0]
-        self._headers = request.raw_headers
+        # Not the headers: those of a thousand requests are more than a processor keeps at hand.
+        self.client: Hashable = browser_of(request.client[0], request.raw_headers)
         self._sources = request._sources
 
     @property
@@ -100,11 +101,6 @@ class RequestSpan:
         """
         sources = self._sources
         return not self.is_refetch and (not sources or any(map(is_script, sources)))
-
-    @property
-    def client(self) -> Hashable:
-        """The browser that made the request; see `browser_of`."""
-        return browser_of(self._address, self._headers)
 
     def end(self) -> None:
         self.ended = self._now()

@@ -1,10 +1,11 @@
 """What the head of a request must be, what it says, and what is said of one that is not good.
 
-Pure functions of bytes (RFC 9112, and RFC 9110 for the fields). One regular expression matches the
-whole of a good head; only what it does not match is taken apart, to find the words for what is
-wrong. Where the RFC lets a server choose between mending and refusing, this one refuses: what two
-readers of the same bytes could understand differently is answered with a 400, and nothing after it
-is read.
+Functions of bytes (RFC 9112, and RFC 9110 for the fields). A head is cut into lines, and a regular
+expression for each kind of line says whether it is good, and what it says; only what it does not
+match is taken apart, to find the words for what is wrong. Header lines that came lately are kept
+with what they say, for all connections: each browser sends most of its own again and again. Where
+the RFC lets a server choose between mending and refusing, this one refuses: what two readers of the
+same bytes could understand differently is answered with a 400, and nothing after it is read.
 """
 
 from __future__ import annotations
@@ -31,11 +32,9 @@ _VALUE: Final = rb"[\t\x20-\x7e\x80-\xff]*+"
 # Header fields or trailers, and the empty line that ends them.
 FIELD_LINES: Final = rb"(?:" + TOKEN + rb":" + _VALUE + rb"\r\n)*+\r\n"
 
-_HEAD = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/1\.([0-9])\r\n" + FIELD_LINES)
+_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/1\.([0-9])")
 _LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/([0-9])\.[0-9]\r\n")
-_FIELD_LINE = re.compile(TOKEN + rb":" + _VALUE)
-# Finds the fields of a head that `_HEAD` has matched; blanks at the end belong to no value.
-_FIELD = re.compile(rb"\r\n([^:\r]++):[\t ]*+([^\r]*+)")
+_FIELD_LINE = re.compile(rb"(" + TOKEN + rb"):(" + _VALUE + rb")")
 
 # What browsers send as it is, [ ] { } | ^ ` and in a query \, may pass, although RFC 3986 would
 # have it encoded.
@@ -47,6 +46,12 @@ _HOST = re.compile(
     rb"(\[[0-9A-Fa-f:.]++\]|\[[Vv][0-9A-Fa-f]++\.[A-Za-z0-9\-._~!$&'()*+,;=:]++\]"
     rb"|(?:[A-Za-z0-9\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})*+)(?::([0-9]{0,5}))?"
 )
+
+# How many header lines are kept (for one more, all are dropped), and how long they may be. Cookies
+# are not kept: there are as many as visitors.
+MOST_KNOWN: Final = 1024
+LONGEST_KNOWN: Final = 256
+_known_fields: Final[dict[bytes, tuple[bytes, bytes]]] = {}
 
 _Explanations = tuple[tuple[bytes, str], ...]
 
@@ -111,12 +116,12 @@ def parse_head(head: bytes, scheme: str) -> RequestHead:
     Raises:
         BadRequest: it is no head of a request that can be answered.
     """
-    match = _HEAD.fullmatch(head)
+    line, *lines, _, _ = head.split(b"\r\n")
+    match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         raise explain_bad_head(head)
     method, target, minor = match.groups()
-    fields = _FIELD.findall(head)
-    headers = HeaderFields([(name.lower(), value.rstrip()) for name, value in fields])
+    headers = HeaderFields([_known_fields.get(line) or _read_field(line, head) for line in lines])
     values = headers.values
     is_old = minor == b"0"  # HTTP/1.0
 
@@ -142,6 +147,18 @@ def parse_head(head: bytes, scheme: str) -> RequestHead:
         keep_alive,
         expects_continue and not is_old,
     )
+
+
+def _read_field(line: bytes, head: bytes) -> tuple[bytes, bytes]:
+    match = _FIELD_LINE.fullmatch(line)
+    if match is None:
+        raise explain_bad_head(head)
+    field = match[1].lower(), match[2].strip()
+    if len(line) <= LONGEST_KNOWN and field[0] != b"cookie":
+        if len(_known_fields) >= MOST_KNOWN:
+            _known_fields.clear()
+        _known_fields[line] = field
+    return field
 
 
 def check_request_line(line: bytes) -> None:

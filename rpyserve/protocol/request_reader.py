@@ -5,9 +5,9 @@ judges and reads it by `grammar`. What cannot become a head is refused as soon a
 body is taken from the same buffer by `request_body`; the next head must not be read before the end
 of that body has been taken.
 
-Most clients send the same head again and again, and what equal bytes mean is the same. So the good
-heads that came last are kept with what they say, for all connections. They are the only memory of
-requests that connections share.
+Programs often send the same head again and again, and what equal bytes mean is the same. So good
+heads that have come twice are kept with what they say, for all connections. They are the only
+memory of requests that connections share.
 """
 
 from __future__ import annotations
@@ -32,15 +32,46 @@ LONGEST_CACHED: Final = 4096
 # How many heads are kept; for one more, all are dropped.
 MOST_CACHED: Final = 256
 
+# Of how many heads it is remembered that they came once; for one more, all are forgotten.
+MOST_SEEN: Final = 4096
+
 # What no line may have: control characters, and CR or LF that are not together.
 _BAD_BYTE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
 _EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 
 
+class HeadCache:
+    """The good heads that have come more than once. One that comes once is not worth its memory.
+
+    Attributes:
+        heads: what they say, by their bytes.
+    """
+
+    __slots__ = ("_seen", "heads")
+
+    def __init__(self) -> None:
+        self.heads: dict[bytes, RequestHead] = {}
+        self._seen: set[int] = set()  # the hashes of what came once
+
+    def add(self, data: bytes, head: RequestHead) -> None:
+        """Keep *head*, of the bytes *data*, if they have come before."""
+        if len(data) > LONGEST_CACHED:
+            return
+        number = hash(data)
+        if number in self._seen:
+            if len(self.heads) >= MOST_CACHED:
+                self.heads.clear()
+            self.heads[data] = head
+            return
+        if len(self._seen) >= MOST_SEEN:
+            self._seen.clear()
+        self._seen.add(number)
+
+
 @functools.lru_cache(maxsize=8)
-def _head_cache(limits: Limits, scheme: str) -> dict[bytes, RequestHead]:
+def _head_cache(limits: Limits, scheme: str) -> HeadCache:
     """The heads kept for connections with these limits and this scheme; others may differ."""
-    return {}
+    return HeadCache()
 
 
 class ReceiveBuffer:
@@ -153,7 +184,7 @@ class RequestReader:
                 self._check_begun_head()
                 return None
             self._line_is_good = False
-            return self._cache.get(head) or self._parse(head)
+            return self._cache.heads.get(head) or self._parse(head)
         except BadRequest as refusal:
             refusal.note_request_line(head or buffer.data)
             self._refusal = refusal
@@ -162,10 +193,7 @@ class RequestReader:
     def _parse(self, data: bytes) -> RequestHead:
         self._check_size(data)
         head = parse_head(data, self._scheme)
-        if len(data) <= LONGEST_CACHED:
-            if len(self._cache) >= MOST_CACHED:
-                self._cache.clear()
-            self._cache[data] = head
+        self._cache.add(data, head)
         return head
 
     def _check_begun_head(self) -> None:

@@ -10,7 +10,7 @@ them.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from functools import partial
 from typing import Final
 
@@ -58,6 +58,7 @@ class ResponseWriter:
         "_events_ended",
         "_has_events",
         "_heads",
+        "_is_chunked",
         "_is_http_10",
         "_to_head",
         "_transport",
@@ -84,6 +85,7 @@ class ResponseWriter:
         self._heads = heads
         self._to_head = method == "HEAD"
         self._is_http_10 = http_version == "1.0"
+        self._is_chunked = False
         self._turn_ends = 0.0
         self._events_ended = False
         self._has_events = False
@@ -154,8 +156,10 @@ class ResponseWriter:
             return head  # what a script says itself is left alone
         return head[:-2] + own + head[-2:]
 
-    def _frame(self, chunk: bytes) -> bytes:
-        return self._transport.cycle.h11.send(h11.Data(data=chunk))
+    def _frame(self, chunk: bytes) -> Sequence[bytes]:
+        if self._is_chunked and chunk:  # h11 does not count the bytes of chunks
+            return b"%x\r\n" % len(chunk), chunk, b"\r\n"
+        return self._transport.cycle.h11.send_with_data_passthrough(h11.Data(data=chunk)) or ()
 
     def _is_bodiless(self, response: Response) -> bool:
         return self._to_head or response.status in _BODILESS or response.status == _EMPTY
@@ -180,7 +184,7 @@ class ResponseWriter:
             data = self._with_own_lines(head.written) + body
         else:
             written = cycle.h11.send(head.event)
-            data = self._with_own_lines(written) + self._frame(body)
+            data = b"".join([self._with_own_lines(written), *self._frame(body)])
             cycle.h11.send(_END)  # no bytes: the length says where the end is
             if cycle.keep_alive:
                 head.written = written
@@ -203,7 +207,7 @@ class ResponseWriter:
             chunk = b"" if self._is_bodiless(response) else next(chunks, b"")
             data = self._frame_head(response, reason, body.length, close)
             if chunk:
-                await self._transport.send(data + self._frame(chunk))
+                await self._transport.send(b"".join([data, *self._frame(chunk)]))
                 self.sent, data = len(chunk), b""
                 for part in body.parts_after(len(chunk)):
                     await self._send_part(body, part)
@@ -259,14 +263,20 @@ class ResponseWriter:
             length = head.body.length if isinstance(head.body, Stream) else None
             if head.status != response.status:
                 reason = head.body.reason if isinstance(head.body, Stream) else b""
-            await self._send_chunk(self._frame_head(head, reason, length, close))
+            await self._send_rest(self._frame_head(head, reason, length, close))
             if not self._is_bodiless(head):
+                # RFC 9112, section 6.1: HTTP/1.0 has no chunks, the end of the connection ends it.
+                self._is_chunked = length is None and not self._is_http_10
                 chunks = started.chunks
                 self._has_events = _has_events(head)
                 if self._has_events:
                     chunks = ChunkIterator(partial(self._wait_next_event, chunks))
                 async for chunk in chunks:
-                    await self._send_chunk(self._frame(chunk))
+                    # It goes out before the next is asked for. A turn of the loop for each would
+                    # cost more than the chunk, and nobody can cancel this task before there is one.
+                    rest = self._transport.send_parts_nowait(self._frame(chunk))
+                    if rest or time.monotonic() >= self._turn_ends:
+                        await self._send_rest(rest)
                     self.sent += len(chunk)
         await self._finish(b"")
 
@@ -277,13 +287,8 @@ class ResponseWriter:
                 return await anext(chunks, b"")
         return b""
 
-    async def _send_chunk(self, data: bytes) -> None:
-        # Each chunk goes out before the next is asked for, but a turn of the loop for each would
-        # cost more than the chunk. Nobody can cancel this task before there is one.
-        taken = self._transport.send_nowait(data)
-        if taken == len(data) and time.monotonic() < self._turn_ends:
-            return
-        await self._transport.send(data[taken:])  # a turn of the loop even if that is nothing
+    async def _send_rest(self, data: bytes) -> None:
+        await self._transport.send(data)  # a turn of the loop even if that is nothing
         self._transport.enter(Phase.STREAMING)
         self._turn_ends = time.monotonic() + STREAM_TURN
 

@@ -19,7 +19,7 @@ import math
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, BinaryIO, Final
 
@@ -261,6 +261,18 @@ class Transport:
             return os.write(self._socket.fileno(), data)
         except OSError:
             return 0
+
+    def send_parts_nowait(self, parts: Sequence[bytes]) -> bytes:
+        """Send of *parts*, one after the other, what the system takes at once, as `send_nowait`.
+
+        Returns:
+            What is left to `send`.
+        """
+        size, taken = sum(map(len, parts)), 0
+        if self._socket is not None and size <= PIECE:
+            with suppress(OSError):
+                taken = os.writev(self._socket.fileno(), parts)
+        return b"" if taken == size else b"".join(parts)[taken:]
 
     async def send_file(self, file: BinaryIO, part: range, note: Callable[[int], object]) -> int:
         """Send *part* of *file*, if that can be done without reading it here.

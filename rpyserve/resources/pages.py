@@ -52,7 +52,8 @@ body { margin: 0 auto; max-width: 52rem; padding: 3rem 1.25rem; background: var(
   color: var(--ink); font: 1rem/1.55 system-ui, sans-serif }
 h1 { font-size: 1.5rem; line-height: 1.3; margin: 0 0 1rem; overflow-wrap: anywhere }
 h1 small { display: block; font-size: .9rem; font-weight: 400; color: var(--dim) }
-p { overflow-wrap: anywhere }
+p, figcaption { overflow-wrap: anywhere }
+figure { margin: 1rem 0 }
 a { color: var(--link) }
 pre, code { font: .9rem/1.5 ui-monospace, Consolas, monospace }
 pre { background: var(--box); border: 1px solid var(--edge); border-radius: .4rem;

@@ -712,7 +712,7 @@ class ScriptLoader:
         if run.execution.cached:
             self._publish(path, run, resource)
         else:
-            self._discard(run, request)
+            self._discard(path, run, request)
         return resource
 
     def _create_run(self, path: str, compiled: CompiledScript) -> _Run:
@@ -806,10 +806,10 @@ class ScriptLoader:
                 name,
             )
 
-    def _discard(self, run: _Run, request: Request | None) -> None:
+    def _discard(self, path: str, run: _Run, request: Request | None) -> None:
         """Have nothing left of the execution when *request* ends."""
         name = run.name.module
-        self._definers.pop(os.fspath(run.name.path), None)
+        self._definers.pop(path, None)
         before = self._cached.pop(name, None)
         if before is not None:
             self._eras[name] = run.execution.era + 1

@@ -138,6 +138,7 @@ class Watch:
         touch_observers.remove(self._note)
         for execution in self._executions:
             _under_way.pop(id(execution.name), None)
+        self._request._watch = None  # which would hold both until the garbage collector comes by
         if error is not None:
             what = f"{self._request.method} {self._request.path}"
             self._site.errors.report_exception(what, error)

@@ -90,6 +90,10 @@ def key_of(uid: str) -> bytes:
     return hashlib.blake2b(uid.encode(), digest_size=32, person=b"rpyserve id").digest()
 
 
+def _mac(secret: bytes) -> Any:
+    return hashlib.blake2b(key=secret, digest_size=_SIGNATURE_SIZE, person=b"rpyserve record")
+
+
 class Codec:
     """Makes records of the sessions and the registry of one site, and brings them back.
 
@@ -100,10 +104,10 @@ class Codec:
 
     def __init__(self, site: Any, keys: Sequence[bytes]) -> None:
         self._site = site
-        self._keys = list(keys)
         self._references = References(site)
-        self._reductions: Reductions = {}
-        self._as_of = (0, 0)
+        self._reductions = Reductions()
+        self._as_of = (0, 0, 0)
+        self._macs = [_mac(key) for key in keys]
         # Those that held something that could not be kept, the last time.
         self._partly_kept: WeakSet[Components] = WeakSet()
 
@@ -153,17 +157,17 @@ class Codec:
 
     # The signature
 
-    def _sign(self, secret: bytes, key: bytes, payload: bytes) -> bytes:
-        mac = hashlib.blake2b(key=secret, digest_size=_SIGNATURE_SIZE, person=b"rpyserve record")
+    def _sign(self, mac: Any, key: bytes, payload: bytes) -> bytes:
+        mac = mac.copy()
         mac.update(len(key).to_bytes(4, "big") + key)
         mac.update(payload)
-        return mac.digest()
+        signature: bytes = mac.digest()
+        return signature
 
     def _verified(self, key: bytes, blob: bytes) -> bytes:
         signature, payload = blob[:_SIGNATURE_SIZE], blob[_SIGNATURE_SIZE:]
         if not payload or not any(
-            hmac.compare_digest(self._sign(secret, key, payload), signature)
-            for secret in self._keys
+            hmac.compare_digest(self._sign(mac, key, payload), signature) for mac in self._macs
         ):
             raise BadSignature("a record that this site has not signed for this key")
         if payload[:1] > FORMAT:
@@ -178,7 +182,7 @@ class Codec:
     def _dump(self, holder: Components, key: bytes) -> Dumped:
         if is_outdated(holder):
             bring_up_to_date(holder)
-        as_of = definitions.edits, definitions.remarks
+        as_of = definitions.edits, definitions.remarks, self._references.adoptions
         if self._as_of != as_of:
             self._reductions.clear()
             self._as_of = as_of
@@ -189,8 +193,9 @@ class Codec:
             self._partly_kept.add(holder)
         elif was_partly_kept:
             self._partly_kept.discard(holder)
-        signature = self._sign(self._keys[0], key, written.record)
-        return Dumped(signature + written.record, written.left_out, written.callbacks)
+        record = written.record
+        signature = self._sign(self._macs[0], key, record)
+        return Dumped(signature + record, written.left_out, written.callbacks)
 
     def _load(
         self,

@@ -56,13 +56,14 @@ class Output:
 
     Args:
         limit: how many bytes there may be.
+        start: what goes before that.
     """
 
     __slots__ = ("_left", "_parts")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, start: bytes = b"") -> None:
         self._left = limit
-        self._parts: list[bytes] = []
+        self._parts = [start]
 
     def write(self, data: bytes) -> None:
         """Add *data*.
@@ -96,8 +97,8 @@ class Writer(pickle.Pickler):
     Args:
         output: where to.
         references: names what the site defines.
-        reductions: how objects of each class are reduced, as far as that was found out. The caller
-            keeps it for the next writer, as long as no definition changes.
+        reductions: what earlier writers have found out. The caller clears it when a definition
+            changes.
         site: the site.
         holder: the session or registry that is written.
         gaps: what is said of the attributes that objects of a class lack.
@@ -126,14 +127,35 @@ class Writer(pickle.Pickler):
     def reducer_override(self, thing: Any) -> Reduced:
         """Reduce *thing*, which is of no builtin class."""
         kind = type(thing)
-        reduce = self.reductions.get(kind)
+        reduce = self.reductions.of_objects.get(kind)
         if reduce is None:
-            reduce = self.reductions[kind] = reduction_for(kind)
-        return reduce(self, thing) if reduce is not _as_pickle_does else NotImplemented
+            reduce = self.reductions.of_objects[kind] = reduction_for(kind)
+        return NotImplemented if reduce is _as_pickle_does else reduce(self, thing)
 
 
 Reduce = Callable[[Writer, Any], Reduced]
-Reductions = dict[type, Reduce]
+
+
+class Reductions:
+    """How what is written is reduced, as far as that was found out since the last `clear`.
+
+    Attributes:
+        of_objects: by their classes.
+        of_definitions: each with the definition, by the ids of those.
+    """
+
+    __slots__ = ("of_definitions", "of_objects")
+
+    def __init__(self) -> None:
+        self.of_objects: dict[type, Reduce] = {}
+        self.of_definitions: dict[int, tuple[Any, Reduced]] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all that may depend on the site's definitions."""
+        self.of_objects.clear()
+        self.of_definitions.clear()
+        self.of_definitions.update((id(each), (each, NotImplemented)) for each in _ALL_MARKS)
 
 
 def reduction_for(kind: type) -> Reduce:
@@ -164,17 +186,22 @@ def _as_pickle_does(writer: Writer, thing: Any) -> Reduced:
 
 
 def _reduce_definition(writer: Writer, thing: Any) -> Reduced:
+    known = writer.reductions.of_definitions.get(id(thing))
+    if known is not None and not writer.gaps:
+        return known[1]
     if not _is_of_site(thing):
         missing = former.origin_of(thing)
         return NotImplemented if missing is None else (marks.missing, missing)
     if thing.__module__.is_transient and former.origin_of(thing) is None:
         raise Refused("its script runs anew for every request and would not know it again")
     try:
-        return marks.definition, tuple(
-            writer.references.describe(thing, writer.gaps.get(thing, _NO_GAPS))
-        )
+        described = writer.references.describe(thing, writer.gaps.get(thing, _NO_GAPS))
     except LookupError as exc:
         raise Refused(str(exc)) from None
+    reduced = marks.definition, tuple(described)
+    if not writer.gaps:
+        writer.reductions.of_definitions[id(thing)] = thing, reduced
+    return reduced
 
 
 def _reduce_member(writer: Writer, thing: Any) -> Reduced:
@@ -388,11 +415,12 @@ class Marks:
         raise Changed(name)
 
 
-_MARKS: Final = {
-    name: vars(Marks)[name]
+_ALL_MARKS: Final = [
+    value
     for name, value in vars(marks).items()
     if callable(value) and getattr(value, "__module__", "") == marks.__name__ and name[0] != "_"
-}
+]
+_MARKS: Final = {each.__name__: vars(Marks)[each.__name__] for each in _ALL_MARKS}
 
 
 class OneByOne:

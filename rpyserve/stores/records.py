@@ -31,7 +31,7 @@ from types import (
     MethodType,
     ModuleType,
 )
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import execution_name_of, without_partials
@@ -115,8 +115,6 @@ class Written:
 
 # Writing
 
-W = TypeVar("W", bound=Writer)
-
 
 class RecordWriter:
     """Writes the record of one session, or of the registry.
@@ -145,28 +143,30 @@ class RecordWriter:
         """
         contents = contents_of(self._holder)
         all_callbacks = contents.callbacks
-        contents.callbacks = [each for each in contents.callbacks if _may_have_name(each)]
-        left_out: list[LeftOut] = []
-        record = None if carefully else self._write_unless_it_fails(contents)
-        if record is None:
-            with _deeper_recursion():
-                left_out = self._leave_out(contents)
-                record = self._write_what_fits(contents, left_out)
-        written = set(map(id, contents.callbacks)) if all_callbacks else ()
-        not_written = tuple([each for each in all_callbacks if id(each) not in written])
-        return Written(record, tuple(left_out), not_written)
-
-    def _write_unless_it_fails(self, contents: Contents) -> bytes | None:
+        if all_callbacks:
+            contents.callbacks = [each for each in all_callbacks if _may_have_name(each)]
         try:
-            return self._write_all(contents)
+            if not carefully:
+                written = Written(self._write_all(contents))
         except Exception:
-            return None
+            carefully = True
+        if carefully:
+            written = self._write_carefully(contents)
+        if all_callbacks:
+            known = set(map(id, contents.callbacks))
+            written.callbacks = tuple([each for each in all_callbacks if id(each) not in known])
+        return written
+
+    def _write_carefully(self, contents: Contents) -> Written:
+        with _deeper_recursion():
+            left_out = self._leave_out(contents)
+            record = self._write_what_fits(contents, left_out)
+        return Written(record, tuple(left_out))
 
     def _write_all(self, contents: Contents) -> bytes:
         # A class is written before its objects: what these lack is not known at first.
         for _ in range(_MOST_PASSES):
-            output = Output(LARGEST)
-            output.write(FORMAT)
+            output = Output(LARGEST, FORMAT)
             writer = self._writer(output)
             self._write_with(writer.dump, contents)
             if writer.found_gaps == self._gaps:
@@ -176,28 +176,27 @@ class RecordWriter:
 
     def _write_with(self, dump: Callable[[Any], None], contents: Contents) -> None:
         cls = type(self._holder)
+        values, attributes, callbacks = contents.values, contents.attributes, contents.callbacks
+        keys = [self._stored_key(*item) for item in contents.components.items()]
         dump(
             (
                 None if cls is Session or not isinstance(self._holder, Session) else cls,
-                tuple(contents.values),
-                tuple(map(self._stored_key, contents.components, contents.components.values())),
-                tuple(contents.attributes),
-                len(contents.callbacks),
+                tuple(values),
+                tuple(keys),
+                tuple(attributes),
+                len(callbacks),
             )
         )
-        for thing in contents.values.values():
+        for thing in values.values():
             dump(thing)
         for entry in contents.components.values():
             dump(entry.component)
-        for thing in contents.attributes.values():
+        for thing in attributes.values():
             dump(thing)
-        for callback in contents.callbacks:
+        for callback in callbacks:
             dump(callback)
 
-    def _writer(self, output: Output) -> Writer:
-        return self._make_writer(Writer, output)
-
-    def _make_writer(self, kind: type[W], output: Output) -> W:
+    def _writer(self, output: Output, kind: type[Writer] = Writer) -> Writer:
         return kind(
             output, self._references, self._reductions, self._site, self._holder, self._gaps
         )
@@ -250,7 +249,7 @@ class RecordWriter:
     def _explain(self, label: str, thing: Any, exc: Exception) -> LeftOut:
         culprit, path = thing, label
         if not isinstance(exc, (TooLarge, RecursionError)):
-            tracer = self._make_writer(_Tracer, Output(LARGEST))
+            tracer: Any = self._writer(Output(LARGEST), _Tracer)
             with suppress(Exception):
                 tracer.dump(thing)
             culprit = tracer.last

@@ -152,7 +152,7 @@ class RedisStore:
     async def _take(self, place: Place, token: bytes, create: bool) -> Any:
         trusts = _trusts_heartbeats(place.client)
         words = (token, self._lease, int(trusts), int(create), 1)
-        return await self._run(self._scripts.take, place, *words)
+        return await self._run(self._scripts.take, place, words)
 
     def take_blocking(self, key: bytes) -> Taken | None:
         place, token = self._place(key), self._new_token()
@@ -174,8 +174,8 @@ class RedisStore:
         place, token = self._place(key), self._new_token()
         words = (token, self._lease, _lives(lives), place.member, blob)
         try:
-            await self._run(self._scripts.create, place, *words)
-        except (Unavailable, trio.Cancelled):
+            await self._run(self._scripts.create, place, words, to_the_end=True)
+        except Unavailable:
             self._leave(self._ending(place, token))
             raise
         self._live += 1
@@ -184,7 +184,7 @@ class RedisStore:
     async def write(self, taken: Taken, blob: bytes, lives: float) -> Taken:
         place = self._place(taken.key)
         words = (taken.token, self._lease, _lives(lives), place.member, blob)
-        await self._run_leased(self._scripts.write, place, *words)
+        await self._run_leased(self._scripts.write, place, words)
         return Taken(taken.key, taken.token, blob)
 
     async def give(
@@ -192,21 +192,24 @@ class RedisStore:
     ) -> None:
         place = self._place(taken.key)
         words = (taken.token, self._lease, _lives(lives), place.member, int(listens))
-        changed = () if blob is None else (blob,)
-        await self._run_leased(self._scripts.give, place, *words, *changed)
+        await self._run_leased(self._scripts.give, place, words if blob is None else (*words, blob))
 
     async def end(self, taken: Taken) -> Collection[bytes]:
         place = self._place(taken.key)
-        listeners = await self._run_leased(self._scripts.end, place, taken.token, place.member)
+        words = (taken.token, place.member)
+        listeners = await self._run_leased(self._scripts.end, place, words)
         self._live -= 1
         return _ids(listeners)
 
-    async def _run_leased(self, script: Script, place: Place, token: bytes, *words: Word) -> Any:
-        """Run a script that needs the lease of *token*. If it fails, the lease is given up."""
+    async def _run_leased(self, script: Script, place: Place, words: tuple[Word, ...]) -> Any:
+        """Run a script that needs the lease of the first of *words*.
+
+        If it fails, the lease is given up.
+        """
         try:
-            done = await self._run(script, place, token, *words)
-        except (Unavailable, trio.Cancelled):
-            self._leave(self._releasing(place, token))
+            done = await self._run(script, place, words, to_the_end=True)
+        except Unavailable:
+            self._leave(self._releasing(place, words[0]))
             raise
         if done is None or done == 0:
             raise LeaseLost(_LOST)
@@ -217,26 +220,28 @@ class RedisStore:
         words = (taken.token, self._lease, _lives(lives), new.member, blob)
         try:
             if old.client is new.client:
-                await self._move(old, new, *words)
+                await self._move(old, new, words)
             else:
-                await self._move_to_other(old, new, *words)
-        except (Unavailable, LeaseLost, trio.Cancelled):
+                await self._move_to_other(old, new, words)
+        except (Unavailable, LeaseLost):
             self._leave(partial(self._undo_move, taken.token, old, new))
             raise
         return Taken(key, taken.token, blob)
 
-    async def _move(self, old: Place, new: Place, *words: Word) -> None:
+    async def _move(self, old: Place, new: Place, words: tuple[Word, ...]) -> None:
         keys = (old.record, old.deadlines, new.record, new.deadlines)
-        if not await _evaluate(old.client, self._scripts.move, keys, *words, old.member):
+        words = (*words, old.member)
+        if not await _evaluate(old.client, self._scripts.move, keys, words, to_the_end=True):
             raise LeaseLost(_LOST)
 
-    async def _move_to_other(self, old: Place, new: Place, token: bytes, *words: Word) -> None:
+    async def _move_to_other(self, old: Place, new: Place, words: tuple[Word, ...]) -> None:
         """Move a record from one server to another: there are two for a moment, both leased."""
-        listeners = await self._run(self._scripts.listeners, old, token)
+        token, run = words[0], partial(self._run, to_the_end=True)
+        listeners = await run(self._scripts.listeners, old, (token,))
         if listeners is None:
             raise LeaseLost(_LOST)
-        await self._run(self._scripts.create, new, token, *words, listeners)
-        if await self._run(self._scripts.end, old, token, old.member) is None:
+        await run(self._scripts.create, new, (*words, listeners))
+        if await run(self._scripts.end, old, (token, old.member)) is None:
             raise LeaseLost(_LOST)
 
     async def _undo_move(self, token: bytes, old: Place, new: Place) -> None:
@@ -267,21 +272,21 @@ class RedisStore:
         if not firsts:
             return None
         client = min(firsts, key=itemgetter(0))[1]
-        found = await _evaluate(client, self._scripts.evict, (), self.worker)
+        found = await _evaluate(client, self._scripts.evict, (), (self.worker,))
         self._live -= len(found)
         return _claimed(found[0], False) if found else None
 
     async def ended(self, ending: Ending) -> None:
         place = self._place(ending.key)
         keys = (f"{place.bucket}e:{place.member}",)
-        await _evaluate(place.client, self._scripts.ended, keys, self.worker, place.member)
+        await _evaluate(place.client, self._scripts.ended, keys, (self.worker, place.member))
 
     async def _claim(self, script: Script, *words: Word, adopted: bool) -> list[Ending]:
         endings: list[Ending] = []
 
         async def claim(client: RedisClient) -> None:
             if _trusts_heartbeats(client):
-                found = await _evaluate(client, script, (), self.worker, *words)
+                found = await _evaluate(client, script, (), (self.worker, *words))
                 endings.extend(_claimed(fields, adopted) for fields in found)
 
         await self._with_each(claim)
@@ -291,7 +296,7 @@ class RedisStore:
     async def tell(self, worker: bytes, key: bytes) -> bool:
         place = self._place(key)
         words = (worker, place.member)
-        return bool(await _evaluate(place.client, self._scripts.tell, (), *words))
+        return bool(await _evaluate(place.client, self._scripts.tell, (), words))
 
     async def wait_told(self) -> bytes:
         await self._forget_told()
@@ -342,7 +347,7 @@ class RedisStore:
         workers = await _evaluate(client, self._scripts.workers, ())
         if workers:
             raise StoreError(f"{self.name} is in use: workers that run: {workers}")
-        count: int = await _evaluate(client, self._scripts.count, (), 1)
+        count: int = await _evaluate(client, self._scripts.count, (), (1,))
         cursor = b""
         while cursor != b"0":
             words = ("SCAN", cursor or b"0", "MATCH", f"{self._prefix}:*", "COUNT", 1000)
@@ -361,7 +366,7 @@ class RedisStore:
             counts: list[int] = []
 
             async def count(client: RedisClient, counts: list[int] = counts) -> None:
-                counts.append(await _evaluate(client, self._scripts.count, (), 0))
+                counts.append(await _evaluate(client, self._scripts.count, (), (0,)))
 
             try:
                 await self._with_each(count)
@@ -396,8 +401,11 @@ class RedisStore:
 
     # Calls
 
-    def _run(self, script: Script, place: Place, *words: Word) -> Awaitable[Any]:
-        return _evaluate(place.client, script, (place.record, place.deadlines), *words)
+    def _run(
+        self, script: Script, place: Place, words: tuple[Word, ...], *, to_the_end: bool = False
+    ) -> Awaitable[Any]:
+        keys = place.record, place.deadlines
+        return _evaluate(place.client, script, keys, words, to_the_end=to_the_end)
 
     async def _with_each(self, function: Callable[[RedisClient], Awaitable[object]]) -> None:
         """Call *function* for each server. One that cannot be reached does not hold up others.
@@ -421,11 +429,11 @@ class RedisStore:
 
     # What calls that failed have left behind
 
-    def _releasing(self, place: Place, token: bytes) -> Cleanup:
-        return partial(self._run, self._scripts.release, place, token, self._lease)
+    def _releasing(self, place: Place, token: Word) -> Cleanup:
+        return partial(self._run, self._scripts.release, place, (token, self._lease))
 
-    def _ending(self, place: Place, token: bytes) -> Cleanup:
-        return partial(self._run, self._scripts.end, place, token, place.member)
+    def _ending(self, place: Place, token: Word) -> Cleanup:
+        return partial(self._run, self._scripts.end, place, (token, place.member))
 
     def _leave(self, cleanup: Cleanup) -> None:
         self._cleanups.append(cleanup)
@@ -488,15 +496,21 @@ _LOST: Final = "another worker has taken the session meanwhile"
 
 
 async def _evaluate(
-    client: RedisClient, script: Script, keys: tuple[str, ...], *words: Word
+    client: RedisClient,
+    script: Script,
+    keys: tuple[str, ...],
+    words: tuple[Word, ...] = (),
+    *,
+    to_the_end: bool = False,
 ) -> Any:
-    """Run *script* in one step, whether or not Redis has it."""
+    """Run *script* in one step, whether or not Redis has it. See `RedisClient.ask`."""
+    command = ("EVALSHA", script.sha, len(keys), *keys, *words)
     try:
-        return await client.call("EVALSHA", script.sha, len(keys), *keys, *words)
+        return await client.ask(command, to_the_end=to_the_end)
     except RedisError as exc:
         if exc.code != "NOSCRIPT":
             raise
-    return await client.call("EVAL", script.text, len(keys), *keys, *words)
+    return await client.ask(("EVAL", script.text, *command[2:]), to_the_end=to_the_end)
 
 
 def _trusts_heartbeats(client: RedisClient) -> bool:

@@ -85,7 +85,7 @@ class ConnectionLost(Unavailable):
 _CLOSED: Final = (ConnectionLost, trio.BrokenResourceError)
 
 
-class _Call:
+class Call:
     """A command that has been sent, and the task that waits for its reply; None if none does."""
 
     __slots__ = ("reply", "task")
@@ -100,8 +100,22 @@ class _Call:
             trio.lowlevel.reschedule(self.task)
 
     def abandon(self, raise_cancel: object) -> trio.lowlevel.Abort:
+        """Let the task go that is cancelled: nobody waits for the reply then."""
         self.task = None
         return trio.lowlevel.Abort.SUCCEEDED
+
+    def stay(self, raise_cancel: object) -> trio.lowlevel.Abort:
+        """Have the task wait though it is cancelled: the reply comes soon, or none will."""
+        return trio.lowlevel.Abort.FAILED
+
+    def result(self, address: RedisAddress | None) -> Any:
+        """Return the reply, or raise what it is."""
+        reply = self.reply
+        if type(reply) is hiredis.ReplyError:
+            raise RedisError(str(reply), address)
+        if type(reply) is ConnectionLost:
+            raise ConnectionLost(f"Redis at {address}: {reply}" if address else str(reply))
+        return reply
 
 
 class RedisConnection:
@@ -127,7 +141,7 @@ class RedisConnection:
         self._socket = cast(trio.SocketStream, stream).socket if plain else None
         self._on_push = on_push
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
-        self._calls: deque[_Call] = deque()
+        self._calls: deque[Call] = deque()
         self._outgoing: list[bytes] = []
         self._sender = trio.lowlevel.ParkingLot()
 
@@ -141,14 +155,15 @@ class RedisConnection:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self.lost_because is not None:
             raise ConnectionLost("the connection was lost")
-        call = _Call(trio.lowlevel.current_task())
-        self._enqueue(call, words)
+        call = self.begin(words)
         await trio.lowlevel.wait_task_rescheduled(call.abandon)
-        if isinstance(call.reply, hiredis.ReplyError):
-            raise RedisError(str(call.reply))
-        if isinstance(call.reply, ConnectionLost):
-            raise call.reply
-        return call.reply
+        return call.result(None)
+
+    def begin(self, words: tuple[Word, ...]) -> Call:
+        """Send a command for the current task, which is rescheduled when the reply is there."""
+        call = Call(trio.lowlevel.current_task())
+        self._enqueue(call, words)
+        return call
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Send and receive until the connection is lost, or until cancelled."""
@@ -167,10 +182,11 @@ class RedisConnection:
             self._calls.clear()
             await trio.aclose_forcefully(self._stream)
 
-    def _enqueue(self, call: _Call, words: tuple[Word, ...]) -> None:
+    def _enqueue(self, call: Call, words: tuple[Word, ...]) -> None:
         self._outgoing.append(pack_command(words))
         self._calls.append(call)
-        self._sender.unpark()
+        if len(self._outgoing) == 1:
+            self._sender.unpark()
 
     async def _send(self) -> None:
         while True:
@@ -220,12 +236,12 @@ class RedisConnection:
 
     async def _watch(self) -> None:
         """Raise if a reply is missing for too long. A server that is silent is asked for one."""
-        oldest: _Call | None = None
+        oldest: Call | None = None
         looks = 0
         while True:
             await trio.sleep(TIMEOUT / _LOOKS)
             if not self._calls:
-                self._enqueue(_Call(None), ("PING",))
+                self._enqueue(Call(None), ("PING",))
             looks = looks + 1 if oldest is self._calls[0] else 0
             oldest = self._calls[0]
             if looks >= _LOOKS:
@@ -273,15 +289,23 @@ class RedisClient:
             ConnectionLost: the connection ended first, so nobody knows whether it was done.
             Unavailable: there is no connection, so it was not done.
         """
+        return await self.ask(words)
+
+    async def ask(self, words: tuple[Word, ...], *, to_the_end: bool = False) -> Any:
+        """Do the same, and with *to_the_end* return or raise only when it is known how it went.
+
+        A task that is cancelled waits all the same then, which it need not do for long: no longer
+        than a connection is waited for, and `TIMEOUT` for the reply.
+        """
+        if not to_the_end:
+            await trio.lowlevel.checkpoint_if_cancelled()
         connection = self._connection
         if connection is None or connection.lost_because is not None:
-            connection = await self._wait_connected()
-        try:
-            return await connection.call(*words)
-        except RedisError as exc:
-            raise RedisError(exc.reply, self.address) from None
-        except ConnectionLost as exc:
-            raise ConnectionLost(f"Redis at {self.address}: {exc}") from None
+            connection = await self._wait_connected(shield=to_the_end)
+        call = connection.begin(words)
+        wait = call.stay if to_the_end else call.abandon
+        await trio.lowlevel.wait_task_rescheduled(wait)
+        return call.result(self.address)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep a connection until cancelled. A first one must be had, or this raises.
@@ -351,9 +375,9 @@ class RedisClient:
             reason,
         )
 
-    async def _wait_connected(self) -> RedisConnection:
+    async def _wait_connected(self, *, shield: bool) -> RedisConnection:
         lost_at = self._lost_at if self._connection is None else trio.current_time()
-        with trio.move_on_at(lost_at + LONGEST_WAIT):
+        with trio.move_on_at(lost_at + LONGEST_WAIT, shield=shield):
             while True:
                 await self._waiting.park()
                 if self._connection is not None and self._connection.lost_because is None:

@@ -134,6 +134,8 @@ class References:
 
     def __init__(self, site: Any) -> None:
         self.directories = Directories(site)
+        # How often what is said of a definition has changed without an edit.
+        self.adoptions = 0
         # What was found out, as long as no definition changes: by the ids of definitions, which are
         # kept alive, what records say of them, and the same of the keys of components;
         self._described: dict[tuple[int, frozenset[str]], tuple[Any, Definition]] = {}
@@ -260,6 +262,7 @@ class References:
         is_same = described._replace(users=()) == definition._replace(users=())
         if is_same and {*described.users} < {*definition.users}:
             self._described[id(found), frozenset()] = found, definition
+            self.adoptions += 1
 
     def display(self, file: str) -> str:
         """Return what people are told for the stored name of a file."""

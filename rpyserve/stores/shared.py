@@ -190,18 +190,18 @@ class SharedPersistence(Persistence):
         if self._is_settled(request, use):
             return
         failure: Exception | None = None
-        with self._in_time():
-            if _is_to_create(session):
-                use.records.append(await self._create(session))
+        if _is_to_create(session):
+            use.records.append(await self._create(session))
+            with self._in_time():
                 await self._make_room()
-            while use.records:
-                record = use.records.pop()
-                if streams and record.holder is session:
-                    self._note_streamed(use, record)
-                try:
-                    await self._release(record, record.holder in (session, self._site.registry))
-                except Exception as exc:
-                    failure = failure or exc
+        while use.records:
+            record = use.records.pop()
+            if streams and record.holder is session:
+                self._note_streamed(use, record)
+            try:
+                await self._release(record, record.holder in (session, self._site.registry))
+            except Exception as exc:
+                failure = failure or exc
         if failure is not None:
             raise failure
 
@@ -501,7 +501,8 @@ class SharedPersistence(Persistence):
             return  # another request has done that
         record.is_held = False
         self._ends[record.key] = record
-        await self._end_taken(record.taken)
+        with self._in_time():
+            await self._end_taken(record.taken)
         del self._ends[record.key]
 
     async def _end_taken(self, taken: Taken) -> None:

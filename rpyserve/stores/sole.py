@@ -61,18 +61,18 @@ class SolePersistence(Persistence):
                     self._put_holder(holder, accessed=False)
 
     async def _catch_up(self) -> None:
-        self._catch_up_now()
+        self._store_ends()
+        for holder in list(self._unwritten.values()):
+            self._put_holder(holder)
         for request in list(self._streaming.values()):  # a message of a WebSocket is an access
             if request._session is not None:
                 self._put_holder(request._session)
 
-    def _catch_up_now(self) -> None:
+    def _store_ends(self) -> None:
         for key, record in list(self._ends.items()):
             assert record.taken is not None
             at_once(self.store.end(record.taken))
             self._ends.pop(key, None)
-        for holder in list(self._unwritten.values()):
-            self._put_holder(holder)
 
     def _unknown_to_store(self) -> int:
         return len(self._unwritten) + len(self._ends)
@@ -95,12 +95,33 @@ class SolePersistence(Persistence):
         use.has_answer, use.streams = True, streams
         if streams:
             self._streaming[use] = request
-        self._put_used(request, use)
+        self.store.puts_together = True
+        try:
+            self._put_used(request, use)
+        finally:
+            self.store.puts_together = False
+            # Also what this request has only read may be what another one has just put.
+            await self._committed(request)
+
+    async def _committed(self, request: Request) -> None:
+        """Wait until what was put is committed. What is not is tried again later."""
+        try:
+            await self.store.committed()
+        except Unavailable:
+            if request._session is not None:
+                self._note_unwritten(request._session._record)
+            raise
+
+    def _note_unwritten(self, record: Record | None) -> None:
+        """Have *record* written anew, as nobody knows what is stored of it."""
+        if record is not None and record.taken is not None:
+            record.taken = Taken(record.key, b"", b"")
+            self._unwritten[id(record.holder)] = record.holder
 
     def _put_used(self, request: Request, use: SoleUse) -> None:
         """Store what *request* may have changed."""
-        if self._ends:
-            self._catch_up_now()
+        if self._has_unstored_end(use):
+            self._store_ends()
         session = request._session
         if not _uses_registry(use):
             if session is not None:
@@ -119,10 +140,8 @@ class SolePersistence(Persistence):
                 self._put_holder(session)
                 self._put_registry()
         except Unavailable:
-            for record in (session._record, self._registry):
-                if record is not None and record.taken is not None:  # nobody knows what is there
-                    record.taken = Taken(record.key, b"", b"")
-                    self._unwritten[id(record.holder)] = record.holder
+            self._note_unwritten(session._record)
+            self._note_unwritten(self._registry)
             raise
 
     def _put_registry(self) -> None:

@@ -13,6 +13,9 @@ need not lock it for each commit then, which would take as long as the commit it
 Deadlines of sessions that were only read are written in one batch a second; so each is stored a
 second late, and after a crash no session ends early.
 
+What several requests have put is committed together, once for all that come in the same turn of
+the loop: see `SQLiteStore.committed`. All else is committed by itself, after that.
+
 The file is looked at before each write: one that was deleted is written anew with all it had, and
 one that is another now is left alone.
 """
@@ -86,6 +89,22 @@ _CACHE_TAG: Final = (
 )
 
 
+class _Group:
+    """What is committed together.
+
+    Attributes:
+        failure: why that was not possible.
+        waiting: who waits for it, but for the first one, which commits it.
+    """
+
+    __slots__ = ("failure", "has_first", "waiting")
+
+    def __init__(self) -> None:
+        self.failure: Unavailable | None = None
+        self.has_first = False
+        self.waiting: list[trio.lowlevel.Task] = []
+
+
 class Damaged(StoreError):
     """A file is a database that SQLite cannot read any more."""
 
@@ -102,6 +121,7 @@ class SQLiteStore:
 
     is_shared = False
     worker = b""
+    puts_together = False
 
     def __init__(
         self,
@@ -118,6 +138,7 @@ class SQLiteStore:
         self._lock: sqlite3.Connection | None = None
         self._file: sqlite3.Connection | None = None
         self._is_alone = False
+        self._group: _Group | None = None
         self._identity: tuple[int, int] | None = None
         self._live = 0
         self._path = os.fspath(path)
@@ -142,6 +163,7 @@ class SQLiteStore:
                 await self._shorten_log()
                 self._lock_out_others()  # if that was not possible before
         finally:
+            self._commit_group()
             self._flush_deadlines_or_tell()
             with trio.CancelScope(shield=True):
                 # What is left of the log is brought into the file by that, which takes its time.
@@ -227,12 +249,14 @@ class SQLiteStore:
     def _lock_out_others(self) -> None:
         """Have the file locked from now on, unless somebody else looks into it just now."""
         if self._file is not None and not self._is_alone:
+            self._commit_group()
             self._is_alone = self._set_locking(self._file, "exclusive")
             if not self._is_alone:
                 self._set_locking(self._file, "normal")
 
     def _let_others_in(self) -> None:
         if self._file is not None and self._is_alone:
+            self._commit_group()
             self._is_alone = not self._set_locking(self._file, "normal")
 
     def _set_locking(self, file: sqlite3.Connection, mode: str) -> bool:
@@ -293,6 +317,7 @@ class SQLiteStore:
             if found != self._identity:
                 if found is not None or self._file is None:
                     raise Unavailable(f"{self.name} has been replaced by another file")
+                self._commit_group()
                 self._write_anew(self._file)
             if self._file is None:
                 self._file = self._connect()
@@ -318,13 +343,65 @@ class SQLiteStore:
         deleted.close()  # before there is another log of that name, as it removes that
 
     def _execute(self, sql: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
+        if self._group is not None:
+            self._commit_group()
         try:
             return self._usable().execute(sql, values)
         except sqlite3.Error as exc:
             self._fail(exc)
 
+    def _execute_in_group(self, sql: str, values: tuple[Any, ...]) -> sqlite3.Cursor:
+        """Have this committed with what others put, if it is so wanted."""
+        if not self.puts_together:
+            return self._execute(sql, values)
+        file = self._usable()
+        try:
+            if not file.in_transaction:
+                file.execute("begin immediate")
+                self._group = _Group()
+            return file.execute(sql, values)
+        except sqlite3.Error as exc:
+            if self._group is not None and not file.in_transaction:
+                self._commit_group()  # nothing is left of it
+            self._fail(exc)
+
+    async def committed(self) -> None:
+        """See `SoleStore.committed`."""
+        group = self._group
+        if group is None:
+            return
+        if group.has_first:
+            group.waiting.append(trio.lowlevel.current_task())
+            await trio.lowlevel.wait_task_rescheduled(_stay)
+        else:
+            group.has_first = True
+            await trio.lowlevel.cancel_shielded_checkpoint()  # others join meanwhile
+            if self._group is group:
+                self._commit_group()
+        if group.failure is not None:
+            raise Unavailable(str(group.failure)) from group.failure
+
+    def _commit_group(self) -> None:
+        """Commit what was put together, if there is anything. Who waits for it is told if it fails.
+
+        In a group that has failed in between, nothing is left to commit, which fails as well.
+        """
+        group, self._group = self._group, None
+        if group is None:
+            return
+        assert self._file is not None
+        try:
+            self._file.execute("commit")
+        except sqlite3.Error as exc:
+            group.failure = Unavailable(self._why(exc))
+            if self._file.in_transaction:
+                self._file.execute("rollback")
+        for task in group.waiting:
+            trio.lowlevel.reschedule(task)
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._commit_group()
         file = self._usable()
         if file.in_transaction:  # that of `together`
             yield file
@@ -417,7 +494,7 @@ class SQLiteStore:
         return Taken(key, b"", blob)
 
     def _write_whole(self, key: bytes, blob: bytes, lives: float) -> None:
-        self._execute(_WRITE, (key, self._due(lives), blob))
+        self._execute_in_group(_WRITE, (key, self._due(lives), blob))
         self._deadlines.pop(key, None)
         self._lives[key] = lives
 
@@ -430,7 +507,7 @@ class SQLiteStore:
         """See `SoleStore.put`."""
         is_as_before = abs(self._lives.get(key, _NEVER) - lives) < FLUSH
         # An index less to write. The deadline is written with the next batch.
-        if is_as_before and self._execute(_UPDATE, (blob, key)).rowcount:
+        if is_as_before and self._execute_in_group(_UPDATE, (blob, key)).rowcount:
             self._deadlines[key] = self._due(lives)
         else:
             self._write_whole(key, blob, lives)
@@ -547,6 +624,11 @@ class SQLiteStore:
     def statistics(self) -> StoreStatistics:
         """See `Store.statistics`."""
         return StoreStatistics(self._live)
+
+
+def _stay(raise_cancel: object) -> trio.lowlevel.Abort:
+    """A commit comes in the next turn of the loop: who waits for it is not cut off."""
+    return trio.lowlevel.Abort.FAILED
 
 
 _WAY_OUT: Final = "Put a copy in its place, or empty it by `rpyserve --forget`"

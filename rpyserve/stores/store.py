@@ -83,7 +83,9 @@ class Store(Protocol):
     """Keeps records. Each method raises `Unavailable` if the store cannot be used at present.
 
     *lives* is always in seconds from now until the record is due; `math.inf` for never. What is
-    cancelled has either done its whole work or nothing of it: no lease is left behind.
+    cancelled has either done its whole work or nothing of it: no lease is left behind. What writes
+    for a request -- `create`, `write`, `give`, `move`, `end` -- is not cut off by a cancellation,
+    and takes some seconds at most.
 
     Attributes:
         name: where it is, for people; no password is in it.
@@ -213,13 +215,28 @@ class Store(Protocol):
 
 
 class SoleStore(Store, Protocol):
-    """A store that is not shared. What each request needs are plain functions."""
+    """A store that is not shared. What each request needs are plain functions.
+
+    Attributes:
+        puts_together: whether what is put, or created, is committed only by `committed`.
+    """
+
+    puts_together: bool
 
     def put(self, key: bytes, blob: bytes, lives: float) -> None:
         """Store *blob* in place of what is there, or as a new record."""
 
     def note_access(self, key: bytes, lives: float) -> None:
         """Have the record of *key* be due after *lives* seconds. This never fails."""
+
+    async def committed(self) -> None:
+        """Wait until all is committed that was put so far, by others, too.
+
+        It is not cut off by a cancellation, and takes a turn of the loop.
+
+        Raises:
+            Unavailable: it could not be: nothing is stored of what was put since the last commit.
+        """
 
     def together(self) -> AbstractContextManager[None]:
         """While inside, what is written is stored as a whole, or not at all."""

@@ -6,19 +6,15 @@ fixture is used.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from rpyserve.testing import Client
-
-
-NOT_COPIED: Final = frozenset({".git", ".rpyserve", "__pycache__", "node_modules"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -64,17 +60,7 @@ def site_client(
             pytrace=False,
         )
     if pytestconfig.getini("rpyserve_copy"):
-        site = _copy(site, tmp_path_factory.mktemp("site"))
+        from rpyserve.testing.transport import copy_site
+
+        site = copy_site(site, tmp_path_factory.mktemp("site"))
     return rpyserve_client(site)
-
-
-def _copy(site: Path, directory: Path) -> Path:
-    """Copy *site*, but for what tools have put beside it."""
-
-    def ignored(path: str, names: list[str]) -> set[str]:
-        environments = (name for name in names if Path(path, name, "pyvenv.cfg").exists())
-        return {*NOT_COPIED.intersection(names), *environments}
-
-    copy = directory / site.name
-    shutil.copytree(site, copy, ignore=ignored, symlinks=True)
-    return copy

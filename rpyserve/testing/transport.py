@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
@@ -30,6 +31,9 @@ from rpyserve.testing.portal import Portal
 
 # Bytes of a request body that arrive at a time.
 CHUNK_SIZE: Final = 64 * 1024
+
+# What tools keep beside a site.
+NOT_COPIED: Final = frozenset({".git", ".rpyserve", "__pycache__", "node_modules"})
 
 
 class SiteRunner:
@@ -322,3 +326,15 @@ def body_chunks(body: bytes, size: int = CHUNK_SIZE) -> ChunkIterator:
         return file.read(size)
 
     return ChunkIterator(read)
+
+
+def copy_site(site: Path, directory: Path) -> Path:
+    """Copy *site* into *directory*, but for what tools have put beside it; return the copy."""
+
+    def ignored(path: str, names: list[str]) -> set[str]:
+        environments = (name for name in names if Path(path, name, "pyvenv.cfg").exists())
+        return {*NOT_COPIED.intersection(names), *environments}
+
+    copy = directory / site.name
+    shutil.copytree(site, copy, ignore=ignored, symlinks=True)
+    return copy

@@ -51,7 +51,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (site / "error.rpy").write_text("def resource(request):\n    n = 1\n    return 1 / (n - 1)\n")
     (site / "syntax.rpy").write_text("def resource(request):\n    retrun 1\n")
     (site / "empty").mkdir()
-    with serving(site, root) as server:
+    with serving(site, root, "--phone") as server:
         yield server
 
 

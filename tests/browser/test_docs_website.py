@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.support.browsers import new_tab
 from tests.support.real_process import Server, serving
@@ -55,3 +56,31 @@ def test_the_copy_button_copies_what_is_to_be_typed(
     page.locator(f".highlight:has(.{span}) button").first.click()
     page.wait_for_function("window.copied !== undefined")
     assert page.evaluate("window.copied") == copied
+
+
+# What people have looked for, in their words.
+LOOKED_FOR = [
+    "CSRF", "subdirectories", "persist", "venv", "PATCH", "pagination", "progress", "csv", "Ren'Py", "QR", "htmx",
+    "pandas", "broadcast", "layout", "pdb", "kick", "tunnel", "ngrok", "Codespaces", "devcontainer", "Vite",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def results(server: Server, browser: Browser) -> Iterator[Page]:
+    """A page of the docs, whose search is open."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = new_tab(context)
+    page.goto(f"{server.url}/index.html")
+    page.locator("input.md-search__input").click()
+    yield page
+    context.close()
+
+
+@pytest.mark.not_in("firefox", "webkit", reason="the search is mkdocs-material's own")
+@pytest.mark.parametrize("word", LOOKED_FOR)
+def test_the_search_finds(word: str, results: Page) -> None:
+    field = results.locator("input.md-search__input")
+    field.select_text()
+    field.press_sequentially(word)
+    marked = results.locator(".md-search-result__item mark").first
+    expect(marked).to_have_text(re.compile(re.escape(word[:4]), re.IGNORECASE))

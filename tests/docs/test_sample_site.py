@@ -44,7 +44,7 @@ def port_of_nobody() -> Iterator[int]:
 
 
 def links(page: str) -> set[str]:
-    return set(re.findall(r'(?:href|src)="([^"]*)"', page))
+    return set(re.findall(r'<[^<>]*\b(?:href|src)="([^"]*)"', page))
 
 
 async def test_the_index_leads_to_every_script(visitor: Visitor) -> None:

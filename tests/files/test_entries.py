@@ -155,6 +155,21 @@ def test_few_names_are_remembered(
     assert entries.of(str(tmp_path)) == {}
 
 
+def test_names_that_are_forgotten_make_room(
+    tmp_path: Path, watched: Watched, entries: EntryCache[str]
+) -> None:
+    young = tmp_path / "young"
+    young.mkdir()
+    settled(entries, watched, tmp_path)
+    for _ in range(2 * MAX_NAMES):  # each time it is looked up anew
+        entries.remember(entries.of(str(young)), "b", "found")
+    known = entries.of(str(tmp_path))
+    assert known == {"a": "found"}
+    for _ in range(2 * MAX_NAMES):
+        entries.remember(known, "c", "found")
+    assert entries.of(str(tmp_path)) == {"a": "found", "c": "found"}
+
+
 # In a directory of the site
 
 

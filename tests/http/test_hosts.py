@@ -137,6 +137,19 @@ def test_this_machine_is_trusted(address: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("host", "trusted"),
+    [("127.0.0.1:8080", True), ("[::1]:8080", True), ("0.0.0.0:8080", True), ("localhost", True), ("a.localhost:1", True),
+     ("203.0.113.5:8080", False), ("192.168.1.5:8080", False), ("[2001:db8::5]:8080", False)],
+)  # fmt: skip
+def test_what_a_tunnel_brings_from_another_address_is_not_from_this_machine(
+    host: str, trusted: bool
+) -> None:
+    request = client("127.0.0.1", "127.0.0.1", host=host)
+    assert TrustedClients()(request) is trusted
+    assert TrustedClients([ip_network("127.0.0.1")])(request)
+
+
+@pytest.mark.parametrize(
     "address", ["192.168.1.6", "10.0.0.1", "::ffff:10.0.0.1", "fe80::1%eth0", "", "pipe"]
 )
 def test_others_are_not(address: str) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks.conformance.rules import RULES, Rule, raw
 from rpyserve.http.errors import BadRequest
-from rpyserve.protocol import request_reader
+from rpyserve.protocol import grammar, request_reader
 from rpyserve.protocol.chunked import ChunkedDecoder
 from rpyserve.protocol.grammar import CHUNKED
 from rpyserve.protocol.request_reader import ReceiveBuffer, RequestReader
@@ -60,7 +60,7 @@ def test_where_it_is_split_makes_no_difference(rule: Rule) -> None:
 
 def test_a_request_is_not_looked_at_before_the_one_ahead_of_it_is_taken() -> None:
     reader = reader_of(head("GET", "/") * 2 + b"nonsense\r\n\r\n")
-    assert reader.read_head() is reader.read_head() is not None
+    assert reader.read_head() == reader.read_head() is not None
     with pytest.raises(BadRequest):
         reader.read_head()
 
@@ -149,17 +149,53 @@ def test_what_a_head_says_of_the_connection() -> None:
         assert (old.keep_alive, old.expects_continue) == (False, False)
 
 
-def test_few_heads_are_kept_and_no_long_ones() -> None:
+def test_few_heads_are_kept_only_those_that_come_twice_and_no_long_ones() -> None:
     limits = Limits(line=12345)
-    reader, kept = RequestReader(limits), request_reader._head_cache(limits, "http")
+    reader, kept = RequestReader(limits), request_reader._head_cache(limits, "http").heads
     for number in range(3 * request_reader.MOST_CACHED):
         reader.buffer.feed(head("GET", f"/{number}"))
         assert reader.read_head() is not None
+    assert not kept
+    for number in range(3 * request_reader.MOST_CACHED):
+        reader.buffer.feed(head("GET", f"/{number}"))
+        assert reader.read_head() is not None
+        assert head("GET", f"/{number}") in kept
     assert 0 < len(kept) <= request_reader.MOST_CACHED
     kept.clear()
-    reader.buffer.feed(head("GET", "/" + "x" * request_reader.LONGEST_CACHED))
-    assert reader.read_head() is not None
+    for _ in range(2):
+        reader.buffer.feed(head("GET", "/" + "x" * request_reader.LONGEST_CACHED))
+        assert reader.read_head() is not None
     assert not kept
+
+
+def test_few_header_lines_are_kept_no_long_ones_and_no_cookies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: dict[bytes, tuple[bytes, bytes]] = {}
+    monkeypatch.setattr(grammar, "_known_fields", kept)
+    long = "X: " + "x" * grammar.LONGEST_KNOWN
+    for number in range(2 * grammar.MOST_KNOWN):
+        lines = f"A: {number} ", "a:b", f"cookie: c={number}", long
+        found = reader_of(head("GET", f"/{number}", *lines)).read_head()
+        assert found is not None
+        assert found.headers[-4:] == (
+            (b"a", b"%d" % number),
+            (b"a", b"b"),
+            (b"cookie", b"c=%d" % number),
+            (b"x", long[3:].encode()),
+        )
+    assert 1 < len(kept) <= grammar.MOST_KNOWN
+    assert not any(line.startswith((b"cookie", b"X")) for line in kept)
+
+
+def test_of_heads_that_come_once_few_are_remembered() -> None:
+    cache = request_reader.HeadCache()
+    found = reader_of(head("GET", "/")).read_head()
+    assert found is not None
+    for number in range(2 * request_reader.MOST_SEEN):
+        cache.add(b"%d" % number, found)
+    assert len(cache._seen) <= request_reader.MOST_SEEN
+    assert not cache.heads
 
 
 def test_a_head_that_others_may_send_is_refused_where_limits_are_smaller() -> None:

@@ -288,6 +288,22 @@ async def test_nothing_of_the_request_is_kept(play: Play) -> None:
     assert request() is None
 
 
+async def test_a_request_is_freed_as_it_ends_not_when_the_garbage_collector_comes_by(
+    play: Play,
+) -> None:
+    play.script("s['n'] = 1\nkept.request = request")
+    await play.get()
+    import kept  # type: ignore[import-not-found]
+
+    request = weakref.ref(kept.request)
+    gc.disable()
+    try:
+        del kept.request
+        assert request() is None
+    finally:
+        gc.enable()
+
+
 async def test_a_factory_that_makes_sessions_of_an_own_class(play: Play) -> None:
     body = "request.site.sessionFactory = lambda site, uid: OwnSession(site, uid)"
     play.script(body)

@@ -291,7 +291,7 @@ def test_nothing_is_unpickled_that_is_not_signed(
     monkeypatch.setattr(os, "system", lambda command: pytest.fail("executed"))
     other = Codec(site, [b"another secret of thirty-two byte"])
     key = key_of("uid")
-    for signature in (b"", bytes(16), other._sign(other._keys[0], key, evil)):
+    for signature in (b"", bytes(16), other._sign(other._macs[0], key, evil)):
         with pytest.raises(BadSignature):
             codec.load("uid", key, signature + evil)
         with pytest.raises(BadSignature):
@@ -302,7 +302,7 @@ def test_a_newer_format_is_refused_with_what_to_do(site: Site, codec: Codec) -> 
     key = key_of("uid")
     payload = b"\x02" + b"whatever that is"
     with pytest.raises(NewerFormat, match=r"format 2.*formats up to 1.*--forget"):
-        codec.load("uid", key, codec._sign(KEYS[0], key, payload) + payload)
+        codec.load("uid", key, codec._sign(codec._macs[0], key, payload) + payload)
 
 
 def test_no_id_and_no_key_is_in_a_record(site: Site, codec: Codec) -> None:
@@ -633,7 +633,7 @@ async def test_keys_whose_eq_and_hash_raise(restarting: Restarting, caplog: Any)
 def test_a_record_of_nothing_that_is_known_is_unreadable(site: Site, codec: Codec) -> None:
     key, payload = key_of("uid"), records.FORMAT + b"no pickle"
     with pytest.raises(Unreadable):
-        codec.load("uid", key, codec._sign(KEYS[0], key, payload) + payload)
+        codec.load("uid", key, codec._sign(codec._macs[0], key, payload) + payload)
 
 
 # Classes of all kinds, each with an edit: before, what is kept, after, what is asked, the answer

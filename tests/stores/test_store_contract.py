@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from itertools import chain, repeat
@@ -483,6 +484,31 @@ async def test_who_was_cancelled_at_any_moment_has_taken_nothing(
             await first.give(taken, None, LONG)
     with trio.fail_after(10):
         await take(second, key)
+
+
+@pytest.mark.parametrize("method", ["write", "give", "move", "end", "create"])
+async def test_what_writes_is_not_cut_off(two: tuple[Store, Store], method: str) -> None:
+    first, second = two
+    key, other = await make_record(first), secrets.token_bytes(32)
+    taken = await take(first, key)
+    given: dict[str, Any] = {
+        "write": (taken, b"new", LONG),
+        "give": (taken, b"new", LONG),
+        "move": (taken, other, b"new", LONG),
+        "end": (taken,),
+        "create": (other, b"new", LONG),
+    }
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        result = await getattr(first, method)(*given[method])
+    if method in ("write", "move", "create"):
+        await first.give(result, None, LONG)
+    with trio.fail_after(10):
+        found = await second.take(other if method in ("move", "create") else key)
+    if method == "end":
+        assert found is None
+    else:
+        assert found is not None and found.blob == b"new"
 
 
 async def cancel_after(scope: trio.CancelScope, checkpoints: int) -> None:
