@@ -199,6 +199,7 @@ class LiveReload:
         self._announced, self._to_say = trio.open_memory_channel[_Announced](math.inf)
         self._held = FileChanges()
         self._has_held = trio.Event()
+        self._released = trio.Event()
         self._to_settle, self._begun = trio.open_memory_channel[_Announced](math.inf)
         self.edits: Callable[[], EditObserver] | None = None
         self.name_of = self._mounts.display_name
@@ -263,7 +264,7 @@ class LiveReload:
         self.feed.close()
 
     async def wait_look(self, seconds: float) -> bool:
-        """Wait until all that has been saved by now is noticed.
+        """Wait until all that has been saved by now is noticed, and pages are told of all code.
 
         Args:
             seconds: how long to wait at most: the disk may be slow, and the watch may have failed.
@@ -273,6 +274,8 @@ class LiveReload:
         """
         with trio.move_on_after(seconds) as waiting:
             await self._looks.wait_look()
+            while any(self._mounts.kind_of(path) in _CODE for path in self._held.files):
+                await self._released.wait()
         return not waiting.cancelled_caught
 
     def _has_pages(self) -> bool:
@@ -342,6 +345,8 @@ class LiveReload:
             taken = self._write_loops.take_held(changes, changes.files)
             kinds = {path: self._mounts.kind_of(path) for path in sorted(taken)}
             self._announce(changes, kinds, time.time(), modules=frozenset())
+            self._released.set()
+            self._released = trio.Event()
 
     def _announce(
         self,
