@@ -53,6 +53,43 @@ FLATTERY = """ In this run, rpyserve's ratio to the baseline loop is {repeated} 
 repeated head and {varied} with heads that vary; by CPU time, {repeated_cost} and {varied_cost}."""
 SAVINGS = [
     (
+        "hello, cached",
+        "the fields of a head come with it by name, and each step is taken only where a field "
+        "calls for it",
+        "66 to 64 µs",
+    ),
+    (
+        "hello, cached",
+        "one look-up of a head, and no coroutine for the check of its host",
+        "64 to 61 µs",
+    ),
+    (
+        "hello, cached",
+        "a head is kept only if it comes twice, and live reload keeps no headers of past requests",
+        "59 to 57 µs",
+    ),
+    (
+        "hello, cached",
+        "a header line is read once and kept, cookies apart",
+        "57 to 54 µs",
+    ),
+    (
+        "counter in a session",
+        "one look-up of a head, as above, and plain values are not looked into",
+        "71 to 64 µs",
+    ),
+    (
+        "hello, uncached",
+        "what an execution needs of its file is made once a version, and its threads and tasks "
+        "are looked at only if there are new ones",
+        "115 to 109 µs",
+    ),
+    (
+        "1 MiB, streamed",
+        "chunks are not copied into frames, and no coroutine is made for each",
+        "917 to 694 µs",
+    ),
+    (
         "nothing there",
         "the page of an error is made once for all who are told the same, and the console says one "
         "reason once a second",
@@ -74,10 +111,12 @@ SAVINGS = [
 CLOSING = """\
 ## How it works
 
-- One regular expression validates and parses a request head, and heads that repeat are cached. A
+- Each line of a request head is validated and parsed by one regular expression. Lines that a
+  browser sends again and again are cached, cookies are not; and so are heads that come twice. A
   response head that was generated within the last second is reused. h11 frames responses and is
   told about a request only if its response needs that: for streams, files, `HEAD`, and the end of
-  a connection.
+  a connection. Of a stream it is told the beginning and the end: chunks are sent as they are, with
+  their sizes before them.
 - A name in a directory is looked up again when the directory's time stamps have changed or are less
   than 2 seconds old. Each request checks the script and the modules of the site for changes, so a
   request that is sent after a save never gets an older page.
