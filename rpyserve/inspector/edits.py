@@ -165,6 +165,7 @@ class Failure:
         line: the line in it.
         versions: the author's files that it passed.
         is_syntax: whether the code could not be compiled.
+        is_whole: whether a script is at fault as a whole, such as one that is empty.
     """
 
     at: float
@@ -175,6 +176,7 @@ class Failure:
     line: int
     versions: Versions
     is_syntax: bool
+    is_whole: bool = False
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -276,7 +278,7 @@ class Edit:
     @property
     def verdict(self) -> str:
         """``broken``, ``not run`` or ``ok``."""
-        if self.failures or any(each.compiles is False for each in self.files):
+        if self.present_failures() or any(each.compiles is False for each in self.files):
             return "broken"
         return "not run" if self.not_run else "ok"
 
@@ -294,6 +296,14 @@ class Edit:
     def has_kind(self, *kinds: str) -> bool:
         """Whether one of its files is of one of these kinds."""
         return any(each.file.kind in kinds for each in self.files)
+
+    def present_failures(self) -> list[tuple[Failure, bool]]:
+        """Return the failures, but for those of a content that was there only while it was saved.
+
+        A script that is at fault as a whole cannot have been executed.
+        """
+        found = self.failures.values()
+        return [each for each in found if not each[0].is_whole or each[0].file not in self.executed]
 
     def put(self, outcome: _Outcome, *, times: int = 1) -> None:
         """Put *outcome* down to it, or take it away: *times* is -1."""
@@ -336,7 +346,7 @@ class Edit:
             parts.append(f"{_named([*self.added])} added")
         if self.lost:
             parts.append(f"{len(self.lost)} loss{'es' * (len(self.lost) != 1)}")
-        failed = [failure for failure, _ in self.failures.values() if not failure.is_syntax]
+        failed = [failure for failure, _ in self.present_failures() if not failure.is_syntax]
         if failed:
             names = dict.fromkeys(each.page or each.what for each in failed)
             parts.append(f"{_named([*names])} fail{'s' * (len(names) == 1)}: {failed[-1].title}")
@@ -358,8 +368,8 @@ class Edit:
         return told
 
     def _as_json(self, boot: str, most: int, width: int) -> dict[str, object]:
-        new = [failure for failure, is_new in self.failures.values() if is_new]
-        still = [failure for failure, is_new in self.failures.values() if not is_new]
+        new = [failure for failure, is_new in self.present_failures() if is_new]
+        still = [failure for failure, is_new in self.present_failures() if not is_new]
         cut = _Cut(most, width)
         told = {
             "number": self.number,
@@ -504,6 +514,10 @@ class Edits:
 
         await self.news.wait(have_settled, seconds)
 
+    def have_settled(self) -> bool:
+        """Whether all edits so far have settled."""
+        return all(each.has_settled for each in self._edits)
+
     # An edit
 
     def begin(self, files: Sequence[SavedFile], noticed: float, at: float) -> Edit:
@@ -635,7 +649,15 @@ class Edits:
         kinds = {each.kind or each.title.partition(":")[0] for each in report.chain}
         line = place.line if place is not None else 0
         failure = Failure(
-            self._now(), page, what, report.title, name, line, versions, bool(kinds & _SYNTAX)
+            self._now(),
+            page,
+            what,
+            report.title,
+            name,
+            line,
+            versions,
+            bool(kinds & _SYNTAX),
+            is_whole=not frames and bool(report.script),
         )
         self._take(failure)
 

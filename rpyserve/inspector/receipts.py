@@ -160,7 +160,7 @@ class Receipts:
             elif edits.number <= after:
                 await edits.news.wait(lambda: edits.number > after, wait)
             left = max(0.0, deadline - trio.current_time())
-            await edits.wait_settled(edits.number, left)
+            await edits.news.wait(edits.have_settled, left)
         items = edits.after(after)
         return self._list([each.as_json(self.boot) for each in items[:MAX_ITEMS]], edits.number)
 

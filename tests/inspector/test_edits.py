@@ -250,6 +250,20 @@ async def test_a_failure_of_another_script_is_not_put_down_to_an_edit(play: Play
     assert (css.verdict, other.verdict) == ("ok", "ok")
 
 
+async def test_a_file_that_was_empty_while_it_was_saved(play: Play) -> None:
+    play.write("counter.rpy", "")
+    await play.get("/counter")
+    play.write("counter.rpy", COUNTER + "# more\n")
+    failure = next(iter(play.edits._failing.values()))[0]
+    edit = await play.settled()
+    await play.get("/counter")
+    edit.failures[failure.key] = failure, True
+    assert (edit.verdict, edit.as_json()["failures"]) == ("ok", {"new": [], "still": []})
+    edit = await play.save("counter.rpy", "")
+    await play.get("/counter")
+    assert edit.verdict == "broken"
+
+
 async def test_a_module_is_put_down_to_with_what_uses_it(play: Play) -> None:
     assert await play.get("/a") == "one"
     broken = await play.save("words.py", "WROD = 'two'\n")
