@@ -69,7 +69,7 @@ or `cli` unasked.
 
 MAY_KNOW = {
     "serving": {"cli"},
-    "testing": {"inspector"},
+    "testing": set(),
     "site": {"cli", "serving", "livereload", "testing", "inspector"},
     "cli": {"__main__"},
 }

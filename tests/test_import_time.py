@@ -85,6 +85,7 @@ def test_the_first_answer_imports_what_it_needs(tmp_path: Path) -> None:
         "diagnostics.advice",
         "diagnostics.describe",
         "diagnostics.error_page",
+        "diagnostics.model",
         "files.static_file",
         "resources.pages",
         "resources.proxy",

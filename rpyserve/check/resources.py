@@ -24,7 +24,7 @@ from rpyserve.check.bindings import (
 from rpyserve.check.findings import Finding, Rule
 from rpyserve.diagnostics import advice
 from rpyserve.http.request import Request
-from rpyserve.scripts import validation
+from rpyserve.scripts import source, validation
 from rpyserve.scripts.validation import Class, Instance, is_called_by_requests
 
 # A value that nothing is known of.
@@ -131,12 +131,21 @@ def check_results(bindings: ModuleBindings) -> Iterator[Finding]:
                     hint = f"Return a text:\nreturn str({constant!r})"
                     yield Finding(value.lineno, Rule.WRONG_RESULT, message, hint)
         if _returns_nothing(block):
-            assert block.function is not None
-            message = f"{block.name}() returns nothing."
-            hint = 'Return the text of the page:\nreturn "..."'
-            if any(isinstance(node, ast.Name) and node.id == "print" for node in block.nodes):
-                hint = 'print() writes on the console. For the page write:\nreturn "..."'
-            yield Finding(block.function.lineno, Rule.WRONG_RESULT, message, hint)
+            yield _nothing_returned(block)
+
+
+def _nothing_returned(block: Block) -> Finding:
+    function = block.function
+    assert isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+    message = f"{block.name}() returns nothing."
+    dropped = source.find_dropped_in(function)
+    if dropped is None:
+        hint = 'Return the text of the page:\nreturn "..."'
+        return Finding(function.lineno, Rule.WRONG_RESULT, message, hint)
+    text, is_printed, is_repeated = dropped
+    line = ast.unparse(text) if text.lineno == text.end_lineno else "..."
+    hint = advice.hint_for_dropped(line, is_printed, is_repeated)
+    return Finding(text.lineno, Rule.WRONG_RESULT, message, hint)
 
 
 def check_requests(bindings: ModuleBindings) -> Iterator[Finding]:

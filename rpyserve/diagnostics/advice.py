@@ -156,10 +156,17 @@ def _for_dropped_text(exc: WrongResult) -> str:
     dropped = find_dropped_text(code, source_lines(code, function.__globals__) or ())
     if dropped is None:
         return ""
-    line = f"return {dropped.source or '...'}"
-    if dropped.is_printed:
-        return f"print() writes to the server's console. Write instead:\n{line}"
-    return f"This text is made, and then dropped. Write:\n{line}"
+    return hint_for_dropped(dropped.source or "...", dropped.is_printed, dropped.is_repeated)
+
+
+def hint_for_dropped(text: str, is_printed: bool, is_repeated: bool) -> str:
+    """Return what to write in place of a *text* that a page drops, or prints."""
+    if is_repeated:
+        why = "print() writes to the server's console. To send each of them, write:"
+        return f"{why}\nyield str({text})"
+    if is_printed:
+        return f"print() writes to the server's console. Write instead:\nreturn {text}"
+    return f"This text is made, and then dropped. Write:\nreturn {text}"
 
 
 def _is_property_of_css(exc: NameError) -> object:

@@ -14,12 +14,14 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line, Relation
 from rpyserve.util.author_code import display_path
 from rpyserve.util.exceptions import is_on_console, unwrap_group
 from rpyserve.util.text import escape_unprintable
+
+if TYPE_CHECKING:
+    from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line
 
 log = logging.getLogger("rpyserve")
 
@@ -154,11 +156,8 @@ def _key(report: ErrorReport) -> _Key:
 
 # What is written
 
-_PREFIX: Final = {
-    Relation.ITSELF: "",
-    Relation.CAUSE: "caused by ",
-    Relation.CONTEXT: "while handling ",
-}
+# By the names of `Relation`, which many sites never need.
+_PREFIX: Final = {"ITSELF": "", "CAUSE": "caused by ", "CONTEXT": "while handling "}
 _INDENTED: Final = "  {}".format
 
 
@@ -176,7 +175,7 @@ def as_text(report: ErrorReport) -> str:
 def _chain_lines(chain: Sequence[ExceptionReport], heading: str = "") -> Iterator[str]:
     for exc in chain:
         if exc.title != heading:
-            yield _PREFIX[exc.relation] + exc.title
+            yield _PREFIX[exc.relation.name] + exc.title
         yield from exc.text.splitlines()[1 : MAX_LINES + 1]
         for note in exc.notes:
             yield from note.splitlines()[:MAX_NOTE_LINES]

@@ -224,32 +224,53 @@ class DroppedText(NamedTuple):
         place: where it is in the source.
         source: the text as it is written; empty if it has several lines.
         is_printed: it is the argument of `print`.
+        is_repeated: a loop makes it, perhaps many times.
     """
 
     place: Range
     source: str
     is_printed: bool
+    is_repeated: bool = False
 
 
 def find_dropped_text(code: CodeType, lines: Sequence[str]) -> DroppedText | None:
     """Return the last text that the function with *code* drops, or else prints; None if none."""
     tree = _parsed(lines)
-    found: list[DroppedText] = []
-    for statement in _own_statements(tree, code) if tree else ():
+    function = _function_of(tree, code) if tree else None
+    found = None if function is None else find_dropped_in(function)
+    if found is None:
+        return None
+    text, is_printed, is_repeated = found
+    place = _range_of(text, lines)
+    is_one_line = place.line == place.end_line
+    source = lines[place.line - 1][place.column : place.end_column] if is_one_line else ""
+    return DroppedText(place, source, is_printed, is_repeated)
+
+
+def find_dropped_in(
+    function: ast.FunctionDef | ast.AsyncFunctionDef,
+) -> tuple[ast.expr, bool, bool] | None:
+    """Return what `find_dropped_text` finds in the tree *function*, the text as an expression."""
+    statements = _own_statements(function)
+    loops = [each for each in statements if isinstance(each, ast.For | ast.AsyncFor | ast.While)]
+    repeated = {node for loop in loops for node in ast.walk(loop)}
+    found: list[tuple[ast.expr, bool, bool]] = []
+    for statement in statements:
         match statement:
             case ast.Expr(ast.Call(ast.Name("print"), [text])):
-                found.append(_dropped(text, lines, is_printed=True))
+                found.append((text, True, statement in repeated))
             case ast.Expr(ast.JoinedStr() | ast.BinOp() | ast.Constant(str()) as text):
-                found.append(_dropped(text, lines, is_printed=False))
+                found.append((text, False, False))
             case ast.Expr(ast.Call(ast.Name("html" | "template")) as text):
-                found.append(_dropped(text, lines, is_printed=False))
-    return max(found, key=lambda text: (not text.is_printed, text.place), default=None)
+                found.append((text, False, False))
+    return max(found, key=lambda each: (not each[1], each[0].lineno), default=None)
 
 
 def find_only_return(code: CodeType, lines: Sequence[str]) -> Range | None:
     """Return the value that the function with *code* returns, if it has one ``return``."""
     tree = _parsed(lines)
-    statements = _own_statements(tree, code) if tree else ()
+    function = _function_of(tree, code) if tree else None
+    statements = _own_statements(function) if function else ()
     found = [each.value for each in statements if isinstance(each, ast.Return) and each.value]
     return _range_of(found[0], lines) if len(found) == 1 else None
 
@@ -261,15 +282,19 @@ def _parsed(lines: Sequence[str]) -> ast.Module | None:
         return None
 
 
-def _own_statements(tree: ast.Module, code: CodeType) -> list[ast.stmt]:
-    """The statements of the function with *code*, at any depth, without its docstring."""
+def _function_of(tree: ast.Module, code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == code.co_name:
             first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
             if first == code.co_firstlineno:
-                body = node.body[ast.get_docstring(node, clean=False) is not None :]
-                return list(_statements(body))
-    return []
+                return node
+    return None
+
+
+def _own_statements(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.stmt]:
+    """The statements of *function*, at any depth, without its docstring."""
+    body = function.body[ast.get_docstring(function, clean=False) is not None :]
+    return list(_statements(body))
 
 
 def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
@@ -286,13 +311,6 @@ def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
 
 def _has_block(node: ast.AST) -> bool:
     return isinstance(node, ast.ExceptHandler | ast.match_case)
-
-
-def _dropped(text: ast.expr, lines: Sequence[str], *, is_printed: bool) -> DroppedText:
-    place = _range_of(text, lines)
-    is_one_line = place.line == place.end_line
-    source = lines[place.line - 1][place.column : place.end_column] if is_one_line else ""
-    return DroppedText(place, source, is_printed)
 
 
 def _range_of(node: ast.expr, lines: Sequence[str]) -> Range:

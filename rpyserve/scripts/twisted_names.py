@@ -205,7 +205,7 @@ def replacement_for(name: str) -> tuple[str, str, str]:
     """
     imports = (f"from {module} import {', '.join(names)}" for module, names in PROVIDED.items())
     known = [_ADVICE[part] for part in reversed(name.split(".")) if part in _ADVICE]
-    installation = f"To have Twisted itself: {install_command('twisted')}"
+    installation = f"To have Twisted itself: `{install_command('twisted')}`."
     return (
         f"rpyserve has no {name}.",
         f"Of Twisted's names it has: {'; '.join(imports)}.",
@@ -311,5 +311,6 @@ def _refuse_attribute(module: str, name: str) -> NoReturn:
 
 def _refuse(name: str, kind: type[ImportError]) -> NoReturn:
     message, provided, replacement = replacement_for(name)
-    # What to write comes first: a long message is cut.
-    raise kind(" ".join(filter(None, (message, replacement, provided))), name=name)
+    # A long message is cut: what there is instead is told only where nothing else is known.
+    known = "" if "Or: " in replacement else provided
+    raise kind(" ".join(filter(None, (message, replacement, known))), name=name)

@@ -76,6 +76,10 @@ class AccessLog:
             self._write(self._format(record) + "\n")
 
 
+# How addresses of this machine's clients begin; one that has no address has an empty one.
+_THIS_MACHINE: Final = ("127.", "::1", "::ffff:127.")
+
+
 def _never(record: RequestRecord) -> bool:
     return False
 
@@ -92,7 +96,9 @@ def _is_noise(record: RequestRecord) -> bool:
 
 
 def _short_line(record: RequestRecord, *, colour: bool) -> str:
-    """Time, method, target, status, bytes, milliseconds, and the beginning of the session's id."""
+    """Time, method, target, status, bytes, milliseconds, the beginning of the session's id, and the
+    address of a client that is not on this machine.
+    """
     request = record.request
     session = None if request is None else request._session
     parts = [
@@ -105,6 +111,9 @@ def _short_line(record: RequestRecord, *, colour: bool) -> str:
     ]
     if session is not None:
         parts.append(session.short_id)
+    client = record.client[0]
+    if client and not client.startswith(_THIS_MACHINE):
+        parts.append(f"from {escape_for_log(client)}")
     if not record.complete:
         parts.append("(cut off)")
     return " ".join(parts)

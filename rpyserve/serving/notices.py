@@ -23,12 +23,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line
 from rpyserve.diagnostics.reporter import ConsoleReporter
 from rpyserve.util.author_code import display_path, is_author_code
 
 if TYPE_CHECKING:
     from rpyserve.check.findings import Finding
+    from rpyserve.diagnostics.model import ErrorReport
 
 log = logging.getLogger("rpyserve")
 
@@ -105,6 +105,8 @@ def _failure(text: str, filename: str, number: int) -> ErrorReport | None:
         filename, number = origins[-1][0], int(origins[-1][1])
     if not is_author_code(filename):
         return None
+    from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line
+
     name = found[1].rpartition(".")[2]
     linecache.checkcache(filename)
     source = linecache.getline(filename, number).rstrip("\n")

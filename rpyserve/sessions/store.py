@@ -199,13 +199,20 @@ class SessionStore(ServerObject):
 
     # Sessions that are kept elsewhere
 
-    def add(self, session: Session) -> None:
-        """Let *session*, which was kept elsewhere, live on here. Counts as an access."""
+    def add(self, session: Session, *, is_timed: bool = True) -> None:
+        """Let *session*, which was kept elsewhere, live on here. Counts as an access.
+
+        Args:
+            session: which one.
+            is_timed: whether it is ended as soon as it is due. If not, whoever accesses it then
+                ends it.
+        """
         session._store, session.new = self, False
         session._timeout = self.timeout_of(session)
         session._last_access = self.now()
         self._live.put(session._uid, session)
-        schedule(session, self._timer)
+        if is_timed:
+            schedule(session, self._timer)
 
     def drop(self, session: Session) -> None:
         """Forget *session* without ending it: from now on it is elsewhere."""

@@ -398,7 +398,8 @@ class Persistence(ABC):
         record.holder, record.taken, record.uid = session, taken, uid
         session._record = record
         self._records[record.key] = record
-        self._sessions.add(session)
+        # Others share it only as long as a request has it.
+        self._sessions.add(session, is_timed=not self.store.is_shared)
         return session
 
     def _session_of(self, key: bytes, uid: str, blob: bytes) -> Session | None:

@@ -229,19 +229,18 @@ class SharedPersistence(Persistence):
 
     async def hold(self, request: Request, names: frozenset[str]) -> None:
         """Take what *request* may use, where others share the store. See `Use.hold`."""
-        with self._refusing():
+        records = request._use.records
+        try:
             if "session" in names:
-                await self._hold_session(request, self._site.session_ids(request))
+                for uid in self._site.session_ids(request):
+                    record = await self._acquire(uid)
+                    if record is not None:
+                        records.append(record)
+                        break
             if "registry" in names:
-                request._use.records.append(await self._acquire_registry())
-
-    async def _hold_session(self, request: Request, ids: list[str]) -> Record | None:
-        for uid in ids:
-            record = await self._acquire(uid)
-            if record is not None:
-                request._use.records.append(record)
-                return record
-        return None
+                records.append(await self._acquire_registry())
+        except StoreError as exc:
+            raise self._refusal(exc) from exc
 
     def _has(self, request: Request, session: Session) -> bool:
         use = request._use

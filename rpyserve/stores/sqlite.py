@@ -16,8 +16,8 @@ second late, and after a crash no session ends early.
 What several requests have put is committed together, once for all that come in the same turn of
 the loop: see `SQLiteStore.committed`. All else is committed by itself, after that.
 
-The file is looked at before each write: one that was deleted is written anew with all it had, and
-one that is another now is left alone.
+The file is looked at before each commit, and each second: one that was deleted is written anew with
+all it had, and one that is another now is left alone.
 """
 
 from __future__ import annotations
@@ -354,7 +354,8 @@ class SQLiteStore:
         """Have this committed with what others put, if it is so wanted."""
         if not self.puts_together:
             return self._execute(sql, values)
-        file = self._usable()
+        file = self._file if self._group is not None else self._usable()
+        assert file is not None
         try:
             if not file.in_transaction:
                 file.execute("begin immediate")
@@ -463,6 +464,7 @@ class SQLiteStore:
 
     def _flush_deadlines_or_tell(self) -> None:
         try:
+            self._usable()  # it may have been deleted, and nobody has written since
             self._flush_deadlines()
         except Unavailable as exc:
             self._failures.warn("%s. Times of visits are not stored at present.", exc)

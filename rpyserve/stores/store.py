@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import trio
 
@@ -39,8 +39,7 @@ class LeaseLost(StoreError):
     """Somebody else has taken the record meanwhile, so what this worker made of it is refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """A record that this worker has.
 
     Attributes:

@@ -207,15 +207,30 @@ def method(body: str) -> str:
 
 
 RESULTS = [
-    ("def resource(request):\n    print('hi')", 1),
+    ("def resource(request):\n    print('hi')", 2),
     ("async def resource(request):\n    await f()", 1),
     ("def resource(request):\n    if a:\n        return\n    return None", 1),
     ("def resource(request):\n    def inner():\n        return 1\n    inner()", 1),
     ("def resource(request):\n    return 42", 2),
     ("def resource(request):\n    return True", 2),
     ("def resource(request):\n    if a:\n        return 4.5\n    return 'x'", 3),
-    (method("f'<p>{request.path}</p>'"), 3),
+    (method("f'<p>{request.path}</p>'"), 4),
 ]
+
+
+@pytest.mark.parametrize(
+    ("body", "hint"),
+    [
+        ("print('hi')", "Write instead:\nreturn 'hi'"),
+        ("for n in a:\n        print(n)", "To send each of them, write:\nyield str(n)"),
+        ("f'<p>{a}</p>'", "Write:\nreturn f'<p>{a}</p>'"),
+        ("'Hi.'\n    a()", 'Return the text of the page:\nreturn "..."'),
+    ],
+)
+def test_the_text_that_is_not_returned_is_named(body: str, hint: str) -> None:
+    bindings = ModuleBindings(ast.parse(f"def resource(request):\n    {body}\n"))
+    (finding,) = check_results(bindings)
+    assert finding.hint.endswith(hint)
 
 
 @pytest.mark.parametrize(("text", "line"), RESULTS)

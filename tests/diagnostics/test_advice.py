@@ -346,6 +346,8 @@ def test_what_is_returned_gets_no_advice_on_its_words(site: ScriptSite) -> None:
 
 NOTHING = {
     "print": ("print('<h1>Hello</h1>')", "print() writes to the server's console.", "return '<h1>Hello</h1>'"),
+    "print in a loop": ("for n in range(3):\n        if n:\n            print(n)", "To send each of them, write:", "yield str(n)"),
+    "print after a loop": ("for n in range(3):\n        pass\n    print('x')", "Write instead:", "return 'x'"),
     "an f-string": ("f'<h1>{request.path}</h1>'", "This text is made, and then dropped.", "return f'<h1>{request.path}</h1>'"),
     "html": ("html('<h1>{}', 1)", "and then dropped", "return html('<h1>{}', 1)"),
     "a sum": ("'<h1>' + request.path", "and then dropped", "return '<h1>' + request.path"),

@@ -48,6 +48,15 @@ def test_a_session_is_named_shortly() -> None:
     assert uid not in line
 
 
+@pytest.mark.parametrize(
+    ("address", "end"),
+    [("192.168.1.7", " ms from 192.168.1.7\n"), ("2001:db8::7", " ms from 2001:db8::7\n"), ("_hidden\n", " ms from _hidden%0A\n"),
+     ("127.0.0.1", " ms\n"), ("::1", " ms\n"), ("::ffff:127.0.0.1", " ms\n"), ("", " ms\n")],
+)  # fmt: skip
+def test_who_is_elsewhere_is_named(address: str, end: str) -> None:
+    assert line_of(record(client=(address, 5000))).endswith(end)
+
+
 def test_no_session_is_looked_for() -> None:
     assert line_of(record(request=SimpleNamespace(_logged=True, _session=None))).endswith(" ms\n")
 

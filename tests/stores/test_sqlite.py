@@ -406,6 +406,19 @@ async def test_a_file_that_cannot_be_written_anew_is_lost_only_with_the_process(
         assert await taken_blob(store, OTHER) == b"other"
 
 
+async def test_a_deleted_file_is_back_before_anybody_writes(
+    path: Path, autojump_clock: Any
+) -> None:
+    async with opened(path) as store:
+        await store.create(KEY, b"one", 60)
+        path.unlink()
+        await trio.sleep(1.5)
+        assert path.exists()
+        path.unlink()
+    async with opened(path) as store:  # or when the server stops
+        assert await taken_blob(store, KEY) == b"one"
+
+
 async def test_nobody_else_can_look_into_it_but_for_a_moment(path: Path) -> None:
     def look() -> int:
         with closing(sqlite3.connect(path, timeout=0)) as file:

@@ -144,7 +144,7 @@ class MemoryStore:
         record = self._leased(taken)
         record.blob, record.due = blob, trio.current_time() + lives
         record.till = self._shared.till()
-        return replace(taken, blob=blob)
+        return taken._replace(blob=blob)
 
     async def give(
         self, taken: Taken, blob: bytes | None, lives: float | None, *, listens: bool = False
@@ -165,7 +165,7 @@ class MemoryStore:
         self._shared.records[key] = replace(record, blob=blob, due=due, queue=deque())
         del self._shared.records[taken.key]
         record.wake()
-        return replace(taken, key=key, blob=blob)
+        return taken._replace(key=key, blob=blob)
 
     async def end(self, taken: Taken) -> Collection[bytes]:
         await trio.lowlevel.cancel_shielded_checkpoint()
