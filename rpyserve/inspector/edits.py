@@ -300,10 +300,17 @@ class Edit:
     def present_failures(self) -> list[tuple[Failure, bool]]:
         """Return the failures, but for those of a content that was there only while it was saved.
 
-        A script that is at fault as a whole cannot have been executed.
+        A script that is at fault as a whole cannot have been executed, and what compiles has no
+        mistake of syntax. The report of such a failure has read the file again, so its content
+        does not tell.
         """
-        found = self.failures.values()
-        return [each for each in found if not each[0].is_whole or each[0].file not in self.executed]
+        compiling = {each.file.name for each in self.files if each.compiles}
+        return [
+            (failure, is_new)
+            for failure, is_new in self.failures.values()
+            if not (failure.is_whole and failure.file in self.executed)
+            if not (failure.is_syntax and failure.file in compiling)
+        ]
 
     def put(self, outcome: _Outcome, *, times: int = 1) -> None:
         """Put *outcome* down to it, or take it away: *times* is -1."""

@@ -264,6 +264,17 @@ async def test_a_file_that_was_empty_while_it_was_saved(play: Play) -> None:
     assert edit.verdict == "broken"
 
 
+async def test_a_half_that_was_there_while_a_file_was_saved(play: Play) -> None:
+    broken = await play.save("counter.rpy", COUNTER + "def f():\n")
+    await play.get("/counter")
+    assert broken.verdict == "broken"
+    (failure,) = [failure for failure, _ in broken.failures.values()]
+    assert failure.is_syntax
+    edit = await play.save("counter.rpy", COUNTER + "def f():\n    pass\n")
+    edit.failures[failure.key] = failure, True
+    assert edit.verdict == "not run"
+
+
 async def test_a_module_is_put_down_to_with_what_uses_it(play: Play) -> None:
     assert await play.get("/a") == "one"
     broken = await play.save("words.py", "WROD = 'two'\n")
