@@ -504,4 +504,4 @@ def _safe_filename(filename: str) -> str:
         stem, dot, extension = name, "", ""
     room = NAME_LENGTH - len((dot + extension).encode())
     shortened = stem.encode()[:room].decode(errors="ignore") + dot + extension
-    return shortened or "unnamed"
+    return shortened.rstrip(" .") or "unnamed"

@@ -89,12 +89,12 @@ def vite(front: Path, backend: int, changes: bool) -> Iterator[str]:
     if node is None or not VITE.exists():
         pytest.skip("there is no Vite here: npm install --prefix build/vite vite")
     settings = SETTINGS.replace("PORT", str(backend)).replace("CHANGE", str(changes).lower())
-    save(front, "vite.config.js", settings)
+    save(front, "vite.config.mjs", settings)
     port = free_port()
     command = [node, str(VITE), str(front), "--host", "localhost", "--port", str(port)]
     with program([*command, "--strictPort"], front.parent / "vite", front) as server:
         server.expected_code = None
-        server.wait_for("Local:")
+        server.wait_for("Local")  # in colour where CI is set
         yield f"http://localhost:{port}/"
 
 

@@ -407,6 +407,7 @@ async def test_too_many_fields_and_too_much_text() -> None:
         ("Müller.txt", "Müller.txt"),
         ("\U0001f600" * 80 + ".png", "\U0001f600" * 24 + ".png"),
         ("x." + "e" * 300, ("x." + "e" * 300)[:100]),
+        ("x" * 99 + " y", "x" * 99),
         ("con.txt", "_con.txt"),
         ("NUL", "_NUL"),
         ("a\nb", "a_b"),
