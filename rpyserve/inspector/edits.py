@@ -7,10 +7,10 @@ reporter of errors.
 
 Something is put down to an edit by the content of the files that it concerns, not by the time at
 which it is told: a request may have executed a saved file before the batch was noticed, and one of
-before may fail after it. So an edit can be judged only after its files have been read, in a thread;
-what is told before that waits.
+before may fail after it. The contents are those that the files had when they were noticed: they
+come with the batch, since what is read later may be of the next save.
 
-An edit has *settled* when its files have been read and checked, and each page that was told has
+An edit has *settled* when its files have been checked, in a thread, and each page that was told has
 said that it shows them, or that they do not concern it, or has had its time. What is told later is
 still added to the receipt.
 
@@ -121,7 +121,7 @@ class File:
     Attributes:
         file: as it was noticed.
         compiles: whether it is Python; None if it need not be, is gone, or was not read.
-        digest: the first digits of the SHA-256 of what was read; empty if it was not read.
+        digest: the first digits of the SHA-256 of what was in it; empty if it was not read.
         version: stands for the same; see `Versions`.
     """
 
@@ -242,15 +242,17 @@ class Edit:
         findings_gone: those that they do not have any more.
         failures: what failed, each with whether it had not failed so before.
         mended: pages that had failed and have been answered well.
+        contents: what was in its files when they were noticed; empty once they are examined.
         pages: how many pages were told, show it, load themselves, are not concerned.
         seconds: from the save until it had settled; None before that.
-        examined: whether the files have been read and checked, or never will be.
+        examined: whether the files have been checked, or never will be.
     """
 
     number: int
     at: float
     noticed: float
     files: list[File]
+    contents: Mapping[str, bytes] = field(default_factory=dict)
     executed: Counter[str] = field(default_factory=Counter)
     carried: Counter[str] = field(default_factory=Counter)
     added: Counter[str] = field(default_factory=Counter)
@@ -527,16 +529,31 @@ class Edits:
 
     # An edit
 
-    def begin(self, files: Sequence[SavedFile], noticed: float, at: float) -> Edit:
+    def begin(
+        self,
+        files: Sequence[SavedFile],
+        noticed: float,
+        at: float,
+        contents: Mapping[str, bytes],
+    ) -> Edit:
         """Number a batch of saves.
 
         Args:
             files: what was saved, at least one.
             noticed: when that was noticed.
             at: when it was saved.
+            contents: what was in the files then, by their paths; not of those that are gone, or
+                too large.
         """
         self.number += 1
-        edit = Edit(self.number, at, noticed, [*map(File, files)], _on_settled=self._note_settled)
+        edit = Edit(
+            self.number,
+            at,
+            noticed,
+            [*map(File, files)],
+            contents,
+            _on_settled=self._note_settled,
+        )
         self._edits.append(edit)
         self.news.tell()
         return edit
@@ -554,11 +571,11 @@ class Edits:
         self.news.tell()
 
     async def examine(self, edit: Edit) -> None:
-        """Read and check the files of *edit*, in a thread, and put down to it what was told."""
+        """Check the files of *edit*, in a thread, and put down to it what was told."""
         files = edit.files[:MAX_EXAMINED]
         try:
             found = await trio.to_thread.run_sync(
-                self._examine, files, limiter=self._limiter, abandon_on_cancel=True
+                self._examine, files, edit.contents, limiter=self._limiter, abandon_on_cancel=True
             )
         except Exception as exc:  # an edit is judged without it
             edit.lost[f"its files could not be checked: {type(exc).__name__}: {exc}"] = 1
@@ -566,6 +583,7 @@ class Edits:
         for file, digest, version, before, now in found:
             file.digest, file.version = digest, version
             self._note_findings(edit, file, before, now)
+        edit.contents = {}
         edit.examined.set()
         self._move_early(edit)
         pending, self._pending = self._pending, []
@@ -581,7 +599,7 @@ class Edits:
         edit.findings_new += [(name, each) for each in _difference(now, before)]
         edit.findings_gone += [(name, each) for each in _difference(before, now)]
 
-    # Reading files, in a thread
+    # Checking files, in a thread
 
     def read_baseline(self) -> None:
         """Remember the files as they are before their first edit, in a thread."""
@@ -595,11 +613,11 @@ class Edits:
                 return
             self._sources.setdefault(path, data)
 
-    def _examine(self, files: Sequence[File]) -> list[_Examined]:
+    def _examine(self, files: Sequence[File], contents: Mapping[str, bytes]) -> list[_Examined]:
         found: list[_Examined] = []
         for file in files:
             path = file.file.path
-            data = _contents(path)
+            data = contents.get(path)
             digest = "" if data is None else hashlib.sha256(data).hexdigest()[:DIGEST]
             if file.file.kind not in _CODE:
                 found.append((file, digest, _version(data), (), ()))

@@ -126,7 +126,13 @@ class ObservedEdit(Protocol):
 class EditObserver(Protocol):
     """Is told of edits."""
 
-    def begin(self, files: Sequence[SavedFile], noticed: float, at: float) -> Any:
+    def begin(
+        self,
+        files: Sequence[SavedFile],
+        noticed: float,
+        at: float,
+        contents: Mapping[str, bytes],
+    ) -> Any:
         """A batch of *files* was noticed at that time, and saved *at* that; returns the edit."""
 
     async def examine(self, edit: Any) -> None:
@@ -328,8 +334,7 @@ class LiveReload:
 
     def _hold(self, changes: FileChanges, files: set[str]) -> None:
         if files:
-            times = {path: changes.files[path] for path in files}
-            self._held |= FileChanges(times, changes.added_or_removed & files)
+            self._held |= changes.only(files)
             self._has_held.set()
 
     async def _announce_held(self) -> None:
@@ -409,7 +414,7 @@ class LiveReload:
         saved = [each.saved for each in files]
         at = noticed - seconds_since_save(saved, noticed, noticed)
         try:
-            edit: ObservedEdit = self.edits().begin(files, noticed, at)
+            edit: ObservedEdit = self.edits().begin(files, noticed, at, changes.contents)
         except Exception as exc:  # what is imported for it can not be read at the moment
             log.warning("An edit has no receipt: %s.", one_line(f"{type(exc).__name__}: {exc}"))
             return None

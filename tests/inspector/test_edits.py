@@ -370,7 +370,7 @@ async def play_one(play: Play, name: str) -> Edit:
 
 async def test_the_last_are_kept(play: Play) -> None:
     for _ in range(MAX_RECEIPTS + 1):
-        play.edits.begin([], 0, 0)
+        play.edits.begin([], 0, 0, {})
     with pytest.raises(Forgotten):
         play.edits.get(1)
     for number in (0, MAX_RECEIPTS + 2):
@@ -459,7 +459,7 @@ async def test_questions_end_with_the_server(play: Play, nursery: trio.Nursery) 
 
 async def test_many_edits_come_in_parts(play: Play) -> None:
     for _ in range(MAX_ITEMS + 5):
-        play.edits.begin([], 0, 0)
+        play.edits.begin([], 0, 0, {})
     first = await play.json("/-/edits.json?after=0")
     assert [each["number"] for each in first["items"]] == [*range(1, MAX_ITEMS + 1)]
     rest = await play.json(f"/-/edits.json?after={first['next']}")
@@ -501,7 +501,7 @@ async def test_bad_questions(play: Play, target: str, status: int, detail: str) 
 
 async def test_a_forgotten_edit(play: Play) -> None:
     for _ in range(MAX_RECEIPTS + 1):
-        play.edits.begin([], 0, 0)
+        play.edits.begin([], 0, 0, {})
     told = await play.json("/-/edits/1.json")
     assert told["detail"] == f"This edit is forgotten; the last {MAX_RECEIPTS} are kept."
 

@@ -248,7 +248,7 @@ def test_one_file_waits_for_no_others_but_many_do(site: Path) -> None:
     played = scripted(site, lambda: None, lambda: some(1))
     played.wait_batch()
     assert str(site / "f1.css") in played.wait_batch().files
-    batch = scripted(site, lambda: some(2, 3), lambda: some(6)).wait_batch()
+    batch = scripted(site, lambda: some(2, 3, 4), lambda: some(6)).wait_batch()
     assert {str(site / "f2.css"), str(site / "f6.css")} <= batch.files.keys()
 
 
