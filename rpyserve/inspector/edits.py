@@ -217,12 +217,7 @@ class _Outcome:
     is_again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Mended:
-    page: str
-
-
-_Event = _Outcome | Failure | _Mended
+_Event = _Outcome | Failure
 
 
 @dataclass(eq=False, slots=True)
@@ -245,7 +240,6 @@ class Edit:
         contents: what was in its files when they were noticed; empty once they are examined.
         pages: how many pages were told, show it, load themselves, are not concerned.
         seconds: from the save until it had settled; None before that.
-        examined: whether the files have been checked, or never will be.
     """
 
     number: int
@@ -263,7 +257,6 @@ class Edit:
     mended: dict[str, None] = field(default_factory=dict)
     pages: dict[str, int] = field(default_factory=dict)
     seconds: float | None = None
-    examined: trio.Event = field(default_factory=trio.Event)
     _on_settled: Callable[[Edit], object] = lambda edit: None
 
     @property
@@ -489,8 +482,7 @@ class Edits:
         self._sources: dict[str, bytes] = {}  # of files before their first edit
         self._findings: dict[str, Sequence[Found]] = {}
         self._limiter = trio.CapacityLimiter(1)
-        self._recent: deque[tuple[_Outcome | Failure, Edit | None]] = deque(maxlen=MAX_EVENTS)
-        self._pending: list[_Event] = []
+        self._recent: deque[tuple[_Event, Edit | None]] = deque(maxlen=MAX_EVENTS)
         self._executed: dict[str, Versions] = {}  # by the path, what was executed last
         self._failing: dict[str, tuple[Failure, int]] = {}  # by the page, with the edit's number
         self._token: trio.lowlevel.TrioToken | None = None
@@ -546,15 +538,13 @@ class Edits:
                 too large.
         """
         self.number += 1
-        edit = Edit(
-            self.number,
-            at,
-            noticed,
-            [*map(File, files)],
-            contents,
-            _on_settled=self._note_settled,
-        )
+        of_files = [
+            File(each, version=_version(contents.get(each.path)) if each.kind in _CODE else 0)
+            for each in files
+        ]
+        edit = Edit(self.number, at, noticed, of_files, contents, _on_settled=self._note_settled)
         self._edits.append(edit)
+        self._move_early(edit)
         self.news.tell()
         return edit
 
@@ -571,7 +561,7 @@ class Edits:
         self.news.tell()
 
     async def examine(self, edit: Edit) -> None:
-        """Check the files of *edit*, in a thread, and put down to it what was told."""
+        """Check the files of *edit*, in a thread."""
         files = edit.files[:MAX_EXAMINED]
         try:
             found = await trio.to_thread.run_sync(
@@ -580,15 +570,10 @@ class Edits:
         except Exception as exc:  # an edit is judged without it
             edit.lost[f"its files could not be checked: {type(exc).__name__}: {exc}"] = 1
             found = []
-        for file, digest, version, before, now in found:
-            file.digest, file.version = digest, version
+        for file, digest, before, now in found:
+            file.digest = digest
             self._note_findings(edit, file, before, now)
         edit.contents = {}
-        edit.examined.set()
-        self._move_early(edit)
-        pending, self._pending = self._pending, []
-        for event in pending:
-            self._take(event)
 
     def _note_findings(
         self, edit: Edit, file: File, before: Sequence[Found], now: Sequence[Found]
@@ -620,13 +605,13 @@ class Edits:
             data = contents.get(path)
             digest = "" if data is None else hashlib.sha256(data).hexdigest()[:DIGEST]
             if file.file.kind not in _CODE:
-                found.append((file, digest, _version(data), (), ()))
+                found.append((file, digest, (), ()))
                 continue
             before = self._findings.get(path)
             if before is None:
                 before = self._check_one(file.file, self._sources.pop(path, None))
             now = self._findings[path] = self._check_one(file.file, data)
-            found.append((file, digest, _version(data), before, now))
+            found.append((file, digest, before, now))
         return found
 
     def _check_one(self, file: SavedFile, data: bytes | None) -> Sequence[Found]:
@@ -688,9 +673,6 @@ class Edits:
 
     def mended(self, page: str) -> None:
         """Take that *page*, which had failed, has been answered well; see `FailureObserver`."""
-        self._take(_Mended(page))
-
-    def _mend(self, page: str) -> None:
         failure, number = self._failing.get(page, (None, 0))
         edit = None if failure is None else self._mender(failure, number)
         if edit is not None:  # else a request of before the failure may have been answered only now
@@ -710,18 +692,9 @@ class Edits:
         return None
 
     def _take(self, event: _Event) -> None:
-        """Put *event* down to an edit, as soon as it is known to which."""
-        if any(not edit.examined.is_set() for edit in self._edits):
-            self._pending.append(event)
-            return
-        if isinstance(event, _Mended):
-            self._mend(event.page)
-            return
+        """Put *event* down to an edit."""
         edit = self._owner(event)
         self._recent.append((event, edit))
-        self._note(event, edit)
-
-    def _note(self, event: _Outcome | Failure, edit: Edit | None) -> None:
         if isinstance(event, Failure):
             self._note_failure(event, edit)
         elif edit is not None:
@@ -741,7 +714,7 @@ class Edits:
         text = _cut(f"{failure.what}: {failure.title}", 200)
         self.timeline.add("failed", text, page=failure.page, edit=number or None)
 
-    def _owner(self, event: _Outcome | Failure) -> Edit | None:
+    def _owner(self, event: _Event) -> Edit | None:
         """The edit that *event* is put down to."""
         edits = [*reversed(self._edits)]
         if isinstance(event, _Outcome) and event.kind == "executed":
@@ -752,7 +725,7 @@ class Edits:
             return edits[0] if edits else None
         return next((each for each in edits if self._concerns(each, event)), None)
 
-    def _concerns(self, edit: Edit, event: _Outcome | Failure) -> bool:
+    def _concerns(self, edit: Edit, event: _Event) -> bool:
         if edit.holds(event.versions):
             return True
         if event.at < edit.noticed or edit.touches(event.versions):
@@ -812,7 +785,7 @@ class Edits:
         self.timeline.news.close()
 
 
-_Examined = tuple[File, str, int, Sequence[Found], Sequence[Found]]
+_Examined = tuple[File, str, Sequence[Found], Sequence[Found]]
 
 
 def _version(data: bytes | None) -> int:

@@ -325,7 +325,8 @@ async def test_it_settles_when_the_pages_have_answered(play: Play) -> None:
         play.write("counter.rpy", COUNTER + "\n")
         play.notice()
         edit = play.edits.get(1)
-        await edit.examined.wait()
+        while not edit.files[0].digest:
+            await trio.testing.wait_all_tasks_blocked(0.001)
         await trio.testing.wait_all_tasks_blocked()
         assert not edit.has_settled, "the page has said nothing yet"
         play.answer(tabs=2, shown=1, unchanged=1)
