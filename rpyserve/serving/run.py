@@ -623,7 +623,7 @@ async def _keep_receipts(
             log.debug("Receipts of edits cannot be had now: %s. Trying again.", exc)
             await trio.sleep(IMPORT_RETRY)
     # Imports of the check take a while, which is not to be added to the first edit.
-    await trio.to_thread.run_sync(edits.read_baseline, abandon_on_cancel=True)
+    await edits.read_baseline()
     await stop.wait()
     edits.close()
 

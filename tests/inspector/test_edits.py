@@ -20,7 +20,8 @@ import trio.testing
 
 from rpyserve import Directory, Site
 from rpyserve.http.request import Request
-from rpyserve.inspector.edits import MAX_JSON, MAX_RECEIPTS, Edit, Edits, Forgotten
+from rpyserve.inspector.edit import MAX_JSON, Edit
+from rpyserve.inspector.edits import MAX_RECEIPTS, Edits, Forgotten
 from rpyserve.inspector.receipts import MAX_ITEMS, Receipts
 from rpyserve.livereload.change_feed import Answer
 from rpyserve.livereload.live_reload import LiveReload
@@ -134,7 +135,7 @@ async def play(
     play = Play(root)
     async with play.site.running():
         play.edits.observe(play.site)
-        play.edits.read_baseline()
+        await play.edits.read_baseline()
         await nursery.start(play.live_reload.run)
         yield play
 
@@ -211,10 +212,21 @@ async def test_findings_are_new_only_if_they_were_not_there_before(play: Play) -
     assert [each.message for _, each in more.findings_new] == ["othr is not defined."]
 
 
-async def test_findings_that_were_there_before_the_first_edit(root: Path, play: Play) -> None:
-    play.edits._sources[str(root / "a.rpy")] = b"resource = nmae\n"
-    edit = await play.save("a.rpy", "cache()\nresource = nmae\n")
-    assert "nmae is not defined." not in [each.message for _, each in edit.findings_new]
+async def test_findings_that_were_there_before_the_first_edit(play: Play) -> None:
+    play.write("old.rpy", "def resource(request):\n    return nmae\n")
+    play.snapshot.scan()
+    await play.edits.read_baseline()
+    edit = await play.save("old.rpy", "def resource(request):\n    return nmae + othr\n")
+    assert [each.message for _, each in edit.findings_new] == ["othr is not defined."]
+
+
+async def test_a_receipt_is_of_what_was_noticed(play: Play) -> None:
+    play.write("new.rpy", "def resource(:\n")
+    play.notice()
+    play.write("new.rpy", "def resource(request):\n    return 'new'\n")
+    first, second = play.edits.get(1), await play.settled()
+    assert [each.files[0].compiles for each in (first, second)] == [False, True]
+    assert first.verdict == "broken" and second.verdict == "not run"
 
 
 async def test_a_failure_is_new_then_the_same_then_mended(play: Play) -> None:
