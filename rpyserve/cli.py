@@ -313,6 +313,12 @@ def _is_certificate(arg: str) -> bool:
     help="Refresh open pages when a file is saved.",
 )
 @click.option(
+    "--inspector/--no-inspector",
+    default=True,
+    show_default=True,
+    help="Show at /-/, on this machine, what the server is doing.",
+)
+@click.option(
     "--poll",
     is_flag=True,
     help=(
@@ -452,6 +458,16 @@ def _is_certificate(arg: str) -> bool:
     help="With --check: how to print what is found; github is for GitHub Actions.",
 )
 @click.option(
+    "--inspect",
+    is_flag=False,
+    flag_value="",
+    metavar="[VIEW]",
+    help=(
+        "Print what the running server of SITE says of VIEW, such as timeline or edits.json, or "
+        "have it do something, then exit."
+    ),
+)
+@click.option(
     "--forget",
     is_flag=True,
     help="Empty what --session-store names, by default sqlite, then exit.",
@@ -492,6 +508,7 @@ def main(
     example: Path | None,
     get: str | None,
     check: bool,
+    inspect: str | None,
     forget: bool,
     **options: Any,
 ) -> None:
@@ -509,6 +526,8 @@ def main(
         return
     here = _here()
     directory = _enter(site)
+    if inspect is not None:
+        click.get_current_context().exit(_inspect(directory, inspect, port))
     if check:
         click.get_current_context().exit(_check(directory, here, options))
     if forget:
@@ -532,6 +551,7 @@ def main(
 _FOR_AUTHORS = {
     "trust": "--trust",
     "reload": "--reload",
+    "inspector": "--inspector",
     "poll": "--poll",
     "open_browser": "--open",
     "editor": "--editor",
@@ -576,7 +596,13 @@ _CONTRADICTIONS: tuple[tuple[Callable[[dict[str, Any], set[str]], object], str],
 )
 
 # Each does one thing, and exits.
-_ACTIONS = {"get": "--get", "check": "--check", "forget": "--forget", "example": "--example"}
+_ACTIONS = {
+    "get": "--get",
+    "check": "--check",
+    "inspect": "--inspect",
+    "forget": "--forget",
+    "example": "--example",
+}
 
 
 # Options that mean something with one of these only: the option, by the name of its value, and what
@@ -714,7 +740,7 @@ def _claim(directory: Path, *, any_port: bool) -> Claim | None:
     """
     from rpyserve.serving import run_file
 
-    found = run_file.claim(directory)
+    found = run_file.claim(directory, further=not any_port, tell=_warn)
     if not isinstance(found, run_file.Running):
         return found
     if any_port:
@@ -728,6 +754,31 @@ def _claim(directory: Path, *, any_port: bool) -> Claim | None:
         )
         click.get_current_context().exit(ALREADY_RUNNING)
     return None
+
+
+def _warn(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _inspect(directory: Path, view: str, port: int | None) -> int:
+    """Print a view of the running server of *directory*, or have it act; see `inspector.command`.
+
+    Args:
+        port: which server, if several serve the site.
+    """
+    from rpyserve.inspector import command
+    from rpyserve.serving import run_file
+
+    try:
+        target = command.target_of(view)
+    except ValueError as exc:
+        raise click.UsageError(f"--inspect: {exc}") from None
+    try:
+        found = run_file.find(directory)
+        server = command.choose(found, port, directory)
+        return command.show(server.url, server.token, target)
+    except (run_file.Unusable, command.CannotInspect) as exc:
+        raise click.ClickException(str(exc)) from None
 
 
 def _settings(
@@ -756,6 +807,7 @@ def _settings(
         metrics_from=options["metrics_from"],
         script_timeout=options["script_timeout"],
         reload=options["reload"] and not options["production"],
+        inspector=options["inspector"] and not options["production"],
         production=options["production"],
         drain=options["drain"] if options["production"] else 0,
         proxies=_proxies(options["behind_proxy"]),
@@ -804,6 +856,7 @@ _FOR_DIRECTORIES = {
     "bind": "--bind",
     "phone": "--phone",
     "check": "--check",
+    "inspect": "--inspect",
     "forget": "--forget",
     "session_store": "--session-store",
     "follow_symlinks": "--follow-symlinks",

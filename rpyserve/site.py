@@ -108,6 +108,7 @@ class Site(ServerObject):
         errors: writes failures on the console, each once.
         on_source: called with each source of a script or module; see `SiteModules.on_source`.
         persistence: keeps sessions and the registry in a store; None if they are in memory only.
+        recorder: the `inspector.recorder.Recorder` of what requests did; None if nobody may look.
 
     "Twisted Web in 60 seconds": session basics, session endings.
     """
@@ -143,6 +144,7 @@ class Site(ServerObject):
         # In which generation the registry was found to hold much.
         self._much_in = 0
         self.persistence: Persistence | None = None
+        self.recorder: Any = None
         if store is not None:
             from rpyserve.stores.opening import parse_store, persistence_of  # many never need it
 
@@ -264,6 +266,8 @@ class Site(ServerObject):
     def adopt_session(self, request: Request, session: Session) -> None:
         """Have the visitor who makes *request* go on with *session*, which was another one's."""
         request._session = session
+        if request._record is not None:
+            request._record.note_session(session)
         self._set_session_cookie(request, session, "the session of another browser was taken over")
 
     def session_ids(self, request: Request) -> list[str]:
@@ -511,6 +515,8 @@ class Site(ServerObject):
         if request.id:
             what += f" [{request.id}]"
         self.errors.report(what, report, page=request.path)
+        if self.recorder is not None and request._record is not None:
+            self.recorder.note_failure(request._record, what, request.path, report)
         if not trusted:
             self._warn_that_details_are_hidden(request)
         return report

@@ -69,7 +69,7 @@ or `cli` unasked.
 
 MAY_KNOW = {
     "serving": {"cli"},
-    "testing": set(),
+    "testing": {"inspector"},
     "site": {"cli", "serving", "livereload", "testing", "inspector"},
     "cli": {"__main__"},
 }

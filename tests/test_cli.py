@@ -44,7 +44,7 @@ def test_the_defaults(parsed: dict[str, Any], tmp_path: Path) -> None:
         "directory": tmp_path.resolve(), "port": None, "host": "127.0.0.1", "allowed_host": (), "trust": (),
         "session_timeout": 900, "max_sessions": 100_000, "max_body": 2 * 2**30, "open_browser": False, "editor": None,
         "follow_symlinks": False, "quiet": False, "verbose": False, "access_log": "short", "reload": True,
-        "poll": False, "browser_log": False, "phone": False, "tls": False, "production": False, "session_store": None, "drain": 2, "behind_proxy": (), "root_path": "",
+        "poll": False, "inspector": True, "browser_log": False, "phone": False, "tls": False, "production": False, "session_store": None, "drain": 2, "behind_proxy": (), "root_path": "",
         "cookie_name": None, "bind": (), "script_timeout": math.inf, "format": "text", "method": "", "data": None, "header": (), "cookie_jar": None, "log_file": None, "send_file": None, "metrics": None, "metrics_from": (),
     }  # fmt: skip
 

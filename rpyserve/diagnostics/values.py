@@ -91,6 +91,9 @@ _SAFE_REPR: Final = frozenset(
 )  # fmt: skip
 
 
+_PLAIN_BASES: Final = (str, bytes, bytearray, int, type(None))
+
+
 def variables(namespace: Mapping[str, Any], redactor: Redactor) -> tuple[Variable, ...]:
     """Return the variables of a frame with their values, in their order.
 
@@ -281,8 +284,17 @@ def _has_safe_repr(kind: type) -> bool:
     return f"{_package(kind)}.{kind.__qualname__}" in _SAFE_REPR and not _is_author_class(kind)
 
 
+def is_plain(kind: type) -> bool:
+    """Return whether values of *kind* have no items that could be shown one by one."""
+    return issubclass(kind, _PLAIN_BASES) or (type(kind) is type and _has_safe_repr(kind))
+
+
 def _is_author_class(kind: type) -> bool:
-    module = kind.__module__
+    return is_author_module(kind.__module__)
+
+
+def is_author_module(module: str) -> bool:
+    """Return whether what has this ``__module__`` is the author's."""
     if isinstance(module, ExecutionName) or module == "__main__":
         return True
     return is_author_code(getattr(sys.modules.get(module), "__file__", None) or "<unknown>")

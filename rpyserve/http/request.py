@@ -2,7 +2,7 @@
 
 A protocol makes a `Request` of values, and gives it two capabilities: the body, as chunks that come
 in, and a function that waits until the client has left. What the script says about the response is
-kept in a `PendingResponse`. A `Responder` answers it, and when that is over, a `RequestRecord` says
+kept in a `PendingResponse`. A `Responder` answers it, and a `RequestRecord` says how it goes, and
 how it went.
 
 Nothing here waits, except for `Request.load_body`, which is called before a script runs. Attributes
@@ -17,16 +17,18 @@ import io
 import math
 import re
 import sys
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+import time
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
     Any,
     BinaryIO,
     Final,
-    NamedTuple,
     Protocol,
     TypeVar,
     overload,
@@ -207,6 +209,9 @@ class Request(ServerObject):
 
     _has_tasks = False
     """Whether `start_soon` has started something."""
+
+    _record: RequestRecord | None = None
+    """What is noted of it while it is answered; None if nobody keeps that."""
 
     _use: Any = None
     """What this request has of the store outside of the process, if the site has one."""
@@ -451,6 +456,8 @@ class Request(ServerObject):
         session = self._session
         if session is None or not session.touch():
             session = self._session = self.site.session_for(self)
+            if (record := self._record) is not None:
+                record.note_session(session)
         _current.set(self)
         return session if sessionInterface is None else sessionInterface(session, None)
 
@@ -641,13 +648,13 @@ class Request(ServerObject):
             self._has_raw_form = False
             form = self._loaded_form = MultipartForm(self._content_type, self.on_close)
             with disk_full_as_507():
-                await _copy(body, form, limit)
+                await self._copy(body, form, limit)
                 form.finish()
             self.content.seek(0)
             return
         self.content = spooled_file(self.on_close, length=self._content_length)
         with disk_full_as_507():
-            await _copy(body, self.content, limit)
+            await self._copy(body, self.content, limit)
             self._has_raw_form = is_form and self.content.tell() > 0
             self.content.seek(0)  # writes what is still buffered
 
@@ -656,6 +663,20 @@ class Request(ServerObject):
         """How many bytes the body has; None if the client does not say."""
         told = self.raw_headers.values.get(b"content-length", b"")
         return int(told) if told.isdigit() and len(told) < 20 else None
+
+    async def _copy(
+        self, body: AsyncIterable[bytes], sink: BinaryIO | MultipartForm, limit: int | None
+    ) -> None:
+        size, began = 0, trio.current_time()
+        try:
+            async for chunk in body:
+                size += len(chunk)
+                if limit is not None and size > limit:
+                    raise HTTPError(413, f"The body may have {limit} bytes; this one is longer.")
+                sink.write(chunk)
+        finally:
+            if self._record is not None:
+                self._record.body = trio.current_time() - began
 
     async def _read_content(self) -> bytes:
         await trio.lowlevel.checkpoint()  # others have their turn while a large form is parsed
@@ -681,17 +702,6 @@ def cookie_path(request: Request, path: str | bytes) -> str:
     if not request.root_path or not text.startswith("/"):
         return text
     return request.root_path + (text if text != "/" else "")
-
-
-async def _copy(
-    body: AsyncIterable[bytes], sink: BinaryIO | MultipartForm, limit: int | None
-) -> None:
-    size = 0
-    async for chunk in body:
-        size += len(chunk)
-        if limit is not None and size > limit:
-            raise HTTPError(413, f"The body may have {limit} bytes; this one is longer.")
-        sink.write(chunk)
 
 
 def _converted(name: str, text: str, convert: Callable[[str], Any]) -> Any:
@@ -748,26 +758,240 @@ def _parse_basic(header: str) -> tuple[str, str] | None:
 Responder = Callable[[Request], Awaitable[Response]]
 
 
-class RequestRecord(NamedTuple):
-    """One request and its response, when it is over.
+# Bytes of bodies that are kept whole, by themselves; of what is longer, the first `BODY_START`.
+MOST_OF_REQUEST: Final = 64 * 1024
+MOST_OF_RESPONSE: Final = 16 * 1024
+BODY_START: Final = 4 * 1024
+
+
+def beginning_of(data: bytes, size: int, most: int = MOST_OF_RESPONSE) -> bytes:
+    """Return what is kept of the body, of *size* bytes, that begins with *data*."""
+    return data if size <= most else data[:BODY_START]
+
+
+# How many characters of a session's id name it: 132 of its 192 bits stay secret.
+SESSION_NAME: Final = 10
+
+# Seconds by which the clocks must differ for the machine to have slept.
+LEAST_SLEEP: Final = 60.0
+
+# Stands for the status of a response that was never begun, as nginx has it.
+ABANDONED: Final = 499
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What is kept of a body.
+
+    Args:
+        size: how many bytes came or went, without framing.
+        kept: the beginning, or all of it; None if it was dropped to make room.
+        whole: whether that is all.
+    """
+
+    size: int
+    kept: bytes | None
+    whole: bool
+
+
+class ResponseHeadRecord(Protocol):
+    """The head of a response, after it was sent."""
+
+    @property
+    def second(self) -> int:
+        """When it was made, in seconds since the epoch."""
+
+    @property
+    def headers(self) -> Iterable[tuple[bytes, bytes]]:
+        """The fields, names in lower case."""
+
+
+class RequestRecord:
+    """One request and its response: made when the head has been read, filled as things happen.
+
+    When the request is over, and has been logged, it lets go of `request`, and holds values only.
 
     Args:
         request: the request; None if what came was none.
         method: the method as it was sent; empty if it could not be read.
         target: the request target as it was sent; empty if it could not be read.
+        request_head: the whole head as it was sent; empty if it could not be read.
         client: the client's IP address and port.
+        started: when the head had been read, by trio's clock.
+
+    Attributes:
         status: the status that was sent; 499 if the client left, or the server stopped, before
             there was one.
         sent: bytes of body that were sent, without chunked framing.
-        seconds: from the end of the request's head to the end of the response.
         complete: whether the whole response went out. A stream of events ends with its client.
+        seconds: from the end of the request's head to the end of the response; None before that.
+        number: of the requests that are recorded, from 1; 0 if it has none yet.
+        scheme: ``"http"`` or ``"https"``.
+        response_head: the head of the response, as the protocol has it; None if there was none.
+        body: seconds in which its body was read before a script had it; None if there was none.
+        execute: seconds in which its script was executed; None if it was not.
+        render: seconds until the render method had returned; None if none was called.
+        waited: seconds in which an async method was at work after that, or waited.
+        send: seconds in which the response was sent; None if the system took it at once.
+        script: the file that served it, relative to the site's directory.
+        executed: why that was executed for it, such as ``"first use"``; None if it was not.
+        error: the number of its failure; see `ConsoleReporter.failures`.
+        witness: what looks at what the script does; None if nobody wants to know.
+        changed: what it changed in its session; None if nobody looked.
+        printed: what it printed and logged; None if nobody looked.
+        replay_of: the number of the request that it repeats.
+        pinned: whether it is kept however many come later.
     """
 
-    request: Request | None
-    method: str
-    target: str
-    client: Address
-    status: int
-    sent: int
-    seconds: float
-    complete: bool
+    # Each request makes one, and the last thousand stay: so they are small. Slots are for what each
+    # has; those that are not set at once have their defaults in `_UNKNOWN`.
+    __slots__ = (
+        "__dict__",
+        "_session_id",
+        "client",
+        "complete",
+        "method",
+        "number",
+        "render",
+        "request",
+        "request_head",
+        "response_head",
+        "response_start",
+        "scheme",
+        "script",
+        "seconds",
+        "sent",
+        "started",
+        "status",
+        "target",
+        "witness",
+    )
+
+    render: float | None
+    response_head: ResponseHeadRecord | None
+    response_start: bytes
+    scheme: str
+    script: str | None
+    witness: Any
+    _session_id: Any
+
+    # Few have these.
+    body: float | None = None
+    changed: Any = None
+    error: int | None = None
+    execute: float | None = None
+    executed: str | None = None
+    lacks_bodies: bool = False
+    pinned: bool = False
+    printed: str | None = None
+    replay_of: int | None = None
+    request_size: int = 0
+    request_start: bytes = b""
+    send: float | None = None
+    send_began: float | None = None
+    waited: float = 0.0
+
+    def __init__(
+        self,
+        request: Request | None,
+        method: str,
+        target: str,
+        request_head: bytes,
+        client: Address,
+        started: float,
+    ) -> None:
+        self.request = request
+        self.method = method
+        self.target = target
+        self.request_head = request_head
+        self.client = client
+        self.started = started
+        self.status = ABANDONED
+        self.sent = 0
+        self.complete = False
+        self.seconds: float | None = None
+        self.number = 0
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return _UNKNOWN[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    @property
+    def at(self) -> float:
+        """When it began, in seconds since the epoch."""
+        began = time.time() - (trio.current_time() - self.started)
+        if self.response_head is None:
+            return began
+        # The clock that it began by stands still while the machine sleeps.
+        slept = began + (self.seconds or 0.0) - self.response_head.second
+        return began if abs(slept) < LEAST_SLEEP else began - slept
+
+    @property
+    def session(self) -> str | None:
+        """The first characters of the id that its session had when it was first used."""
+        uid = self._session_id
+        return uid[:SESSION_NAME] if type(uid) is str else None
+
+    @property
+    def request_headers(self) -> list[tuple[bytes, bytes]]:
+        """The fields of its head, names in lower case."""
+        lines = self.request_head.split(b"\r\n")[1:]
+        pairs = [line.partition(b":") for line in lines if line]
+        return [(name.lower(), value.strip(b" \t")) for name, _, value in pairs]
+
+    @property
+    def response_headers(self) -> Iterable[tuple[bytes, bytes]]:
+        """The fields of the head of the response, names in lower case."""
+        return () if self.response_head is None else self.response_head.headers
+
+    @property
+    def held(self) -> float:
+        """For how many seconds plain code of its script held the event loop."""
+        return (self.execute or 0.0) + (self.render or 0.0)
+
+    def note_session(self, session: Any) -> None:
+        """Take it that the request uses *session* from now on."""
+        self._session_id = session._uid
+        if self.number and self.witness is not None:
+            self.witness.note_session(session)
+
+    def __repr__(self) -> str:
+        return f"<RequestRecord {self.number}: {self.method} {self.target} {self.status}>"
+
+    @property
+    def request_body(self) -> Body:
+        """The body of the request, as far as somebody read it."""
+        return self._body(self.request_size, self.request_start)
+
+    @property
+    def response_body(self) -> Body:
+        """The body of the response, as far as it was sent."""
+        return self._body(self.sent, self.response_start)
+
+    def _body(self, size: int, start: bytes) -> Body:
+        return Body(size, None if self.lacks_bodies and size else start, len(start) == size)
+
+
+class Recording(Protocol):
+    """Who wants to know more of requests than how they ended.
+
+    Attributes:
+        is_alert: whether `begin` is to be called.
+    """
+
+    is_alert: bool
+
+    def begin(self, record: RequestRecord) -> None:
+        """Hear of a request that begins; must not raise."""
+
+    def weigh(self, record: RequestRecord) -> None:
+        """Hear of a request that has a body."""
+
+
+# What is known of a request of which nothing is known.
+_UNKNOWN: Final[Mapping[str, Any]] = MappingProxyType({
+    "render": None, "response_head": None, "response_start": b"", "scheme": "http", "script": None,
+    "witness": None, "_session_id": None,
+})  # fmt: skip

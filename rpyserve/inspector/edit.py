@@ -17,8 +17,8 @@ from typing import Any, Final, Protocol
 
 from rpyserve.util.text import escape_unprintable, one_line
 
-MAX_JSON: Final = 1_600
-"""How many characters the receipt of one file has."""
+MAX_JSON: Final = 1_540
+"""How many characters the receipt of one file has: 1,600 with the time and the run before it."""
 JSON_PER_FILE: Final = 300
 
 CODE: Final = ("script", "module")
@@ -197,7 +197,7 @@ class Edit:
 
     Attributes:
         number: from 1.
-        at: the time of the last save, in seconds since the epoch.
+        saved: the time of the last save, in seconds since the epoch.
         noticed: when the batch was noticed.
         files: the files.
         executed: the scripts and modules that were executed again, each with how often.
@@ -214,7 +214,7 @@ class Edit:
     """
 
     number: int
-    at: float
+    saved: float
     noticed: float
     files: list[File]
     contents: Mapping[str, bytes] = field(default_factory=dict)
@@ -288,7 +288,7 @@ class Edit:
     def settle(self, pages: Pages, now: float) -> None:
         """Say that its pages have answered, or have had time enough."""
         self.note_pages(pages)
-        self.seconds = max(0.0, now - self.at)
+        self.seconds = max(0.0, now - self.saved)
         self._on_settled(self)
 
     def note_pages(self, pages: Pages) -> None:
@@ -334,27 +334,22 @@ class Edit:
             parts.append(f"{named([*self.mended])} mended")
         return [cut(part, 160) for part in parts]
 
-    def as_json(self, boot: str = "") -> dict[str, object]:
-        """Return the receipt; lists are cut so that it is not longer than it should be.
-
-        Args:
-            boot: tells this run of the server from others.
-        """
+    def as_json(self) -> dict[str, Any]:
+        """Return the receipt; lists are cut so that it is not longer than it should be."""
         longest = MAX_JSON + JSON_PER_FILE * (min(len(self.files), 20) - 1)
         for most in (20, 10, 5, 3, 2, 1):
-            told = self._as_json(boot, most, 160 if most > 2 else 80)
+            told = self._as_json(most, 160 if most > 2 else 80)
             if len(json.dumps(told)) <= longest:
                 break
         return told
 
-    def _as_json(self, boot: str, most: int, width: int) -> dict[str, object]:
+    def _as_json(self, most: int, width: int) -> dict[str, Any]:
         new = [failure for failure, is_new in self.present_failures() if is_new]
         still = [failure for failure, is_new in self.present_failures() if not is_new]
         cut = _Cut(most, width)
         told = {
             "number": self.number,
-            "boot": boot,
-            "at": round(self.at, 3),
+            "saved": round(self.saved, 3),
             "settled": self.has_settled,
             "seconds": None if self.seconds is None else round(self.seconds, 4),
             "verdict": self.verdict,

@@ -139,7 +139,7 @@ class Edits:
         self,
         files: Sequence[SavedFile],
         noticed: float,
-        at: float,
+        saved: float,
         contents: Mapping[str, bytes],
     ) -> Edit:
         """Number a batch of saves.
@@ -147,7 +147,7 @@ class Edits:
         Args:
             files: what was saved, at least one.
             noticed: when that was noticed.
-            at: when it was saved.
+            saved: when it was saved, the last of them.
             contents: what was in the files then, by their paths; not of those that are gone, or
                 too large.
         """
@@ -156,7 +156,7 @@ class Edits:
             File(each, version=version_of(contents.get(each.path)) if each.kind in CODE else 0)
             for each in files
         ]
-        edit = Edit(self.number, at, noticed, of_files, contents, _on_settled=self._note_settled)
+        edit = Edit(self.number, saved, noticed, of_files, contents, _on_settled=self._note_settled)
         self._edits.append(edit)
         self._move_early(edit)
         self.news.tell()
@@ -313,7 +313,7 @@ class Edits:
         for index, (event, owner) in enumerate(self._recent):
             if owner is edit or not edit.holds(event.versions):
                 continue
-            if owner is not None and owner.holds(event.versions) and event.at < edit.at:
+            if owner is not None and owner.holds(event.versions) and event.at < edit.saved:
                 continue
             self._recent[index] = event, edit
             if isinstance(event, Failure):
@@ -345,6 +345,11 @@ class Edits:
             add("session made", f"session {name} made", "{} sessions made")
         else:
             add("session ended", f"session {name} ended: {ended.value}", "{} sessions ended")
+
+    def note_action(self, path: str, done: str) -> None:
+        """Take that somebody has done something here: the action at *path*; *done* says what."""
+        kind = "time passed" if path.endswith("/pass") else "action"
+        self.timeline.add(kind, cut(done, 200), path=cut(path, 80))
 
     def _loop_held(self, name: str, seconds: float) -> None:
         text = cut(f"{name} held the loop for {seconds:.2f} s", 200)

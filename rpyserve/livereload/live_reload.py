@@ -19,7 +19,16 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Set,
+)
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -130,10 +139,10 @@ class EditObserver(Protocol):
         self,
         files: Sequence[SavedFile],
         noticed: float,
-        at: float,
+        saved: float,
         contents: Mapping[str, bytes],
     ) -> Any:
-        """A batch of *files* was noticed at that time, and saved *at* that; returns the edit."""
+        """A batch of *files* was noticed at that time, and *saved* at that; returns the edit."""
 
     async def examine(self, edit: Any) -> None:
         """Find out about its files what takes time."""
@@ -164,6 +173,10 @@ class _Announced:
     deadline: float
     edit: ObservedEdit | None
     settled: trio.Event = field(default_factory=trio.Event)
+
+
+Inspect = Callable[[Request], Awaitable[Response] | None]
+"""Answers a request for one of the server's pages; None if it is none of them, or not for it."""
 
 
 class LiveReload:
@@ -215,8 +228,12 @@ class LiveReload:
         self._full, self._to_check = trio.open_memory_channel[Hashable](1)
         self.feed = ChangeFeed(self._note_full)
 
-    def wrap(self, respond: Responder) -> Responder:
-        """Wrap *respond*, the site's: pages get their tag, and ``/-/`` is ours."""
+    def wrap(self, respond: Responder, inspect: Inspect = lambda request: None) -> Responder:
+        """Wrap *respond*, the site's: pages get their tag, and ``/-/`` is the server's.
+
+        Args:
+            inspect: is asked first for what lies below ``/-/``.
+        """
         tags = ScriptTag(
             lambda: self.feed.cursor,
             self._mounts.url_of,
@@ -233,6 +250,8 @@ class LiveReload:
 
         async def respond_with_live_reload(request: Request) -> Response:
             if request.raw_path.startswith(endpoints.PREFIX):
+                if (answer := inspect(request)) is not None:
+                    return await answer
                 request._logged = False
                 return await own_site.respond(request)
             is_refetch = FOLLOWING in request.raw_headers.values

@@ -153,6 +153,8 @@ async def _answer_with(response: Response) -> Response:
 def apply(request: Request, said: Forwarded, *, prefixes: bool = True) -> None:
     """Make *request* what the proxies say it is."""
     request.scheme = said.scheme or request.scheme
+    if request._record is not None:
+        request._record.scheme = request.scheme
     default_port = _DEFAULT_PORTS[request.scheme]
     own_host, own_port = _split_host(request.authority or "")
     host = said.host or own_host

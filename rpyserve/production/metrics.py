@@ -128,7 +128,7 @@ class Metrics:
         if counter is None:
             counter = self._by_kind[kind] = self._requests.labels(method, f"{kind[1]}xx")
         counter.inc()
-        self._seconds.observe(record.seconds)
+        self._seconds.observe(record.seconds or 0.0)
 
     async def measure_lag(self) -> None:
         """Look, until cancelled, how late the event loop is."""

@@ -17,7 +17,7 @@ import trio
 
 from rpyserve.http.errors import BadRequest, ClientDisconnected, HTTPError
 from rpyserve.http.headers import HeaderFields, reason_phrase
-from rpyserve.http.request import Address, Request, RequestRecord, Responder
+from rpyserve.http.request import Address, Recording, Request, RequestRecord, Responder
 from rpyserve.http.response import Response, Stream, Upgrade
 from rpyserve.protocol import timeouts
 from rpyserve.protocol.grammar import RequestHead
@@ -47,6 +47,7 @@ def serve_connection(
     server: Address,
     scheme: str = "http",
     on_record: Callable[[RequestRecord], object] | None = None,
+    recorder: Recording | None = None,
     shutdown: Shutdown | None = None,
     on_close: Callable[[], object] = lambda: None,
 ) -> Coroutine[Any, Any, None]:
@@ -61,12 +62,13 @@ def serve_connection(
         server: our own address and port, for each request.
         scheme: ``"http"`` or ``"https"``, for each request.
         on_record: called with each `RequestRecord` when it is over, refusals included.
+        recorder: wants more in each record than the access log.
         shutdown: says when the server wants to stop.
         on_close: called when all is over.
     """
     shutdown = shutdown or Shutdown()
     transport = Transport(stream, limits or Limits(), scheme, shutdown)
-    connection = _Connection(transport, respond, on_record, shutdown)
+    connection = _Connection(transport, respond, on_record, recorder, shutdown)
     connection.client, connection.server, connection.scheme = client, server, scheme
     connection.on_close = on_close
     return connection.run()
@@ -78,6 +80,7 @@ class _Connection:
         "made_room",
         "on_close",
         "on_record",
+        "recorder",
         "respond",
         "scheme",
         "server",
@@ -96,11 +99,13 @@ class _Connection:
         transport: Transport,
         respond: Responder,
         on_record: Callable[[RequestRecord], object] | None,
+        recorder: Recording | None,
         shutdown: Shutdown,
     ) -> None:
         self.transport = transport
         self.respond = respond
         self.on_record = on_record
+        self.recorder = recorder
         self.shutdown = shutdown
         self.made_room = False  # for another connection, by ending
         self.writer: ResponseWriter | None = None  # of the response that is being made or sent
@@ -150,6 +155,9 @@ class _Connection:
     def current_wait(self) -> tuple[Wait, float] | None:
         return self.transport.current_wait()
 
+    def running_record(self) -> RequestRecord | None:
+        return None if self.writer is None else self.writer.record
+
     def shed(self) -> None:
         self.made_room = True
         self.transport.scope.cancel()
@@ -176,11 +184,11 @@ class _Connection:
         method, target = refusal.method.decode(), refusal.target.decode("latin-1")
         if method == "HEAD":
             self.transport.cycle.begin(_STAND_IN)
-        writer = ResponseWriter(self.transport, _HEADS, method)
+        record = RequestRecord(None, method, target, b"", self.client, self.transport.now())
         try:
-            await self._refuse(refusal, writer)
+            await self._refuse(refusal, ResponseWriter(self.transport, _HEADS, record))
         finally:
-            self._report(writer, None, method, target, trio.current_time())
+            self._report(record)
         await self.transport.linger()
 
     async def _refuse_late_head(self) -> None:
@@ -204,18 +212,25 @@ class _Connection:
             return False
         transport.cycle.begin(head)
         transport.enter(Phase.WORKING)
-        started = trio.current_time()
-        self.writer = writer = ResponseWriter(transport, _HEADS, head.method, head.http_version)
+        started = transport.now()
         body = RequestBody(transport, head) if head.body_length else None
-        writer.request = request = self._make_request(head, body)
+        request = self._make_request(head, body)
+        record = RequestRecord(request, head.method, head.target, head.raw, self.client, started)
+        self.writer = writer = ResponseWriter(transport, _HEADS, record, head.http_version)
+        if self.recorder is not None:
+            request._record, record.scheme = record, self.scheme
+            if body is not None:
+                body.kept = []
+            if self.recorder.is_alert:
+                self.recorder.begin(record)
         try:
             keep_alive = await self._answer(request, body, writer)
         except BadRequest as refusal:
             await self._refuse(refusal, writer)
             keep_alive = False
         finally:
-            self._end_request(request, body)
-            self._report(writer, request, head.method, head.target, started)
+            self._end_request(request, body, record)
+            self._report(record)
         if keep_alive and body is not None and not body.done:
             transport.enter(Phase.DRAINING)
             keep_alive = await body.drain()
@@ -256,7 +271,7 @@ class _Connection:
         except Exception as exc:
             raise self._translate(exc, request, response, writer) from None
         finally:
-            if not writer.complete:
+            if not writer.record.complete:
                 writer.abandon()
         return not close and writer.upgrade is None
 
@@ -284,40 +299,36 @@ class _Connection:
 
     # After a request
 
-    def _end_request(self, request: Request, body: RequestBody | None) -> None:
+    def _end_request(
+        self, request: Request, body: RequestBody | None, record: RequestRecord
+    ) -> None:
         self.writer = None
         if body is not None:
             body.close()
+            record.request_size = body.received
+            if self.recorder is not None:
+                record.request_start = b"".join(body.kept or ())
+                self.recorder.weigh(record)
         try:
             request.close()
         except Exception as exc:
             what = f"{type(exc).__name__}: {exc}"
             log.error("%s %s: clean-up failed: %s", request.method, request.path, what)
 
-    def _report(
-        self,
-        writer: ResponseWriter,
-        request: Request | None,
-        method: str,
-        target: str,
-        started: float,
-    ) -> None:
-        if self.on_record is None:
-            return
-        record = RequestRecord(
-            request,
-            method,
-            target,
-            self.client if request is None else request.client,
-            writer.status,
-            writer.sent,
-            trio.current_time() - started,
-            writer.complete,
-        )
+    def _report(self, record: RequestRecord) -> None:
+        """Say that the request is over, and let go of it."""
+        now = self.transport.now()
+        record.seconds = now - record.started
+        if record.send_began is not None:
+            record.send = now - record.send_began
+        if record.request is not None:
+            record.client = record.request.client  # a proxy may have said who that is
         try:
-            self.on_record(record)
+            if self.on_record is not None:
+                self.on_record(record)
         except Exception as exc:
             log.error("The access log failed: %s: %s", type(exc).__name__, exc)
+        record.request = None
 
 
 def report_connection_failure(exc: BaseException) -> None:

@@ -96,6 +96,7 @@ class RequestHead(NamedTuple):
         body_length: how many bytes the body has, or `CHUNKED`.
         keep_alive: whether the client lets another request follow (RFC 9112, section 9.3).
         expects_continue: whether the client may wait for a 100 before it sends the body.
+        raw: the whole head as it was sent.
     """
 
     method: str
@@ -105,6 +106,7 @@ class RequestHead(NamedTuple):
     body_length: int = 0
     keep_alive: bool = True
     expects_continue: bool = False
+    raw: bytes = b""
 
 
 def parse_head(head: bytes, scheme: str) -> RequestHead:
@@ -146,6 +148,7 @@ def parse_head(head: bytes, scheme: str) -> RequestHead:
         body_length,
         keep_alive,
         expects_continue and not is_old,
+        head,
     )
 
 

@@ -15,6 +15,7 @@ import trio
 
 from rpyserve.http.errors import BadRequest, ClientDisconnected, HTTPError
 from rpyserve.http.forms import SPOOL_SIZE
+from rpyserve.http.request import BODY_START, MOST_OF_REQUEST
 from rpyserve.protocol.chunked import ChunkedDecoder
 from rpyserve.protocol.grammar import CHUNKED, RequestHead, too_large
 from rpyserve.protocol.request_reader import ReceiveBuffer
@@ -68,6 +69,8 @@ class RequestBody:
 
     Attributes:
         done: whether its end has been read.
+        received: how many bytes of it have been read.
+        kept: its beginning, in pieces, if somebody wants that.
 
     Raises, out of the iterator:
         HTTPError: 413, longer than the limits allow; 408, nothing came for too long; 400 or 431,
@@ -81,7 +84,8 @@ class RequestBody:
         self._length = head.body_length
         self._decoder = body_decoder(head, self._buffer, transport.limits)
         self._client_waits = head.expects_continue
-        self._received = 0
+        self.received = 0
+        self.kept: list[bytes] | None = None
         self._waited = 0.0  # seconds that went by while more was needed
         self._in_file = False  # as whoever reads so much of it has it, most likely
         self.done = False
@@ -92,7 +96,7 @@ class RequestBody:
         return self
 
     async def __anext__(self) -> bytes:
-        if self._received and self._buffer:
+        if self.received and self._buffer:
             # There are more chunks than are taken at once, and others must have their turn.
             await trio.lowlevel.checkpoint()
         self._check()
@@ -114,9 +118,9 @@ class RequestBody:
             return True
         if self._failure is not None or self._cut or self._client_waits:
             return False
-        little = self._received + self._transport.limits.read_ahead
+        little = self.received + self._transport.limits.read_ahead
         try:
-            while discard and self._received <= little and self._take_checked():
+            while discard and self.received <= little and self._take_checked():
                 pass
         except (HTTPError, ClientDisconnected):
             return False
@@ -142,7 +146,7 @@ class RequestBody:
     def _check(self) -> None:
         """Raise what has ended this body before its end."""
         limits = self._transport.limits
-        if self._failure is None and max(self._length, self._received) > limits.body:
+        if self._failure is None and max(self._length, self.received) > limits.body:
             self._failure = 413, too_large(limits)
         if self._failure is not None:
             raise HTTPError(*self._failure)
@@ -152,12 +156,21 @@ class RequestBody:
     def _take_checked(self) -> bytes | None:
         chunk = self._take()
         if chunk:
-            self._received += len(chunk)
+            self.received += len(chunk)
+            if self.kept is not None:
+                self._keep(chunk)
             self._check()
-            if self._received > SPOOL_SIZE and not self._in_file:
+            if self.received > SPOOL_SIZE and not self._in_file:
                 self._in_file = True
                 self._transport.shutdown.hold_file()
         return chunk
+
+    def _keep(self, chunk: bytes) -> None:
+        assert self.kept is not None
+        if self.received <= MOST_OF_REQUEST:
+            self.kept.append(chunk)
+        elif self.received - len(chunk) <= MOST_OF_REQUEST:  # it has just become too long
+            self.kept = [b"".join([*self.kept, chunk])[:BODY_START]]
 
     def _take(self) -> bytes | None:
         """Take what is there; empty at the end of the body, None if more must come first."""
@@ -193,7 +206,7 @@ class RequestBody:
     async def _wait_more(self) -> None:
         transport, limits = self._transport, self._transport.limits
         began = transport.body_since = trio.current_time()
-        earned = limits.body_grace + self._received / limits.body_rate
+        earned = limits.body_grace + self.received / limits.body_rate
         seconds_left = min(limits.body_stall, max(0, earned - self._waited))
         try:
             with trio.move_on_after(seconds_left) as scope:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import h11
@@ -41,14 +41,21 @@ class ResponseHead:
 
     Attributes:
         event: what h11 is to send.
+        second: when it was made, in seconds since the epoch.
         written: what h11 wrote of it on an HTTP/1.1 connection that went on afterwards, if it did.
     """
 
-    __slots__ = ("event", "written")
+    __slots__ = ("event", "second", "written")
 
-    def __init__(self, event: h11.Response) -> None:
+    def __init__(self, event: h11.Response | h11.InformationalResponse, second: int) -> None:
         self.event = event
+        self.second = second
         self.written: bytes | None = None
+
+    @property
+    def headers(self) -> Iterable[tuple[bytes, bytes]]:
+        """The fields, names in lower case."""
+        return tuple(self.event.headers)
 
 
 class ResponseHeadCache:
@@ -87,7 +94,7 @@ class ResponseHeadCache:
         key = (status, headers, reason, length, close)
         head = self._heads.get(key)
         if head is None:
-            head = self._heads[key] = ResponseHead(self._make(*key))
+            head = self._heads[key] = ResponseHead(self._make(*key), second)
         return head
 
     def _make(
@@ -108,18 +115,19 @@ class ResponseHeadCache:
         phrase = encode_header("status", reason)[1] if reason else reason_phrase(status).encode()
         return h11.Response(status_code=status, headers=fields, reason=phrase)
 
-    def switching(self, headers: Headers) -> h11.InformationalResponse:
+    def switching(self, headers: Headers) -> ResponseHead:
         """Return the head of a 101; *headers* name the other protocol in ``Upgrade``."""
         fields = [
             field
             for field in _encode(headers)
             if field[0].lower() not in _NOT_FOR_SCRIPTS - {b"upgrade"}
         ]
-        return h11.InformationalResponse(
+        event = h11.InformationalResponse(
             status_code=101,
             headers=[*fields, (b"Connection", b"Upgrade")],
             reason=reason_phrase(101).encode(),
         )
+        return ResponseHead(event, int(self._clock()))
 
 
 def _format_date(second: int) -> bytes:

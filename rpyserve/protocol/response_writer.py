@@ -18,13 +18,10 @@ import h11
 import trio
 
 from rpyserve.http.errors import ClientDisconnected
-from rpyserve.http.request import Request
+from rpyserve.http.request import ABANDONED, RequestRecord, beginning_of
 from rpyserve.http.response import ChunkIterator, FileBody, Response, Stream, Upgrade
 from rpyserve.protocol.response_headers import ResponseHeadCache
 from rpyserve.protocol.transport import PIECE, Phase, Transport
-
-# Stands for the status of a response that was never begun, as nginx has it.
-ABANDONED: Final = 499
 
 # Seconds that a stream may send what the system takes at once before other tasks have their turn.
 STREAM_TURN: Final = 0.001
@@ -41,15 +38,11 @@ class ResponseWriter:
     Args:
         transport: where to send.
         heads: makes the heads of responses.
-        method: the request's; the response to a HEAD has no body.
+        record: that of the request; says what was sent. The response to a HEAD has no body.
         http_version: the request's.
 
     Attributes:
-        request: the request; None for one that could not be read.
-        status: the status that was sent, or `ABANDONED`.
-        sent: how many bytes of body were sent, without framing.
-        complete: whether the whole response was sent; of a stream of events, whether nothing but
-            its client ended it.
+        record: that of the request.
         upgrade: the other protocol that has taken over the connection, if one has.
     """
 
@@ -63,10 +56,7 @@ class ResponseWriter:
         "_to_head",
         "_transport",
         "_turn_ends",
-        "complete",
-        "request",
-        "sent",
-        "status",
+        "record",
         "upgrade",
     )
 
@@ -74,16 +64,13 @@ class ResponseWriter:
         self,
         transport: Transport,
         heads: ResponseHeadCache,
-        method: str,
+        record: RequestRecord,
         http_version: str = "1.1",
     ) -> None:
-        self.request: Request | None = None
-        self.status = ABANDONED
-        self.sent = 0
-        self.complete = False
+        self.record = record
         self._transport = transport
         self._heads = heads
-        self._to_head = method == "HEAD"
+        self._to_head = record.method == "HEAD"
         self._is_http_10 = http_version == "1.0"
         self._is_chunked = False
         self._turn_ends = 0.0
@@ -95,7 +82,7 @@ class ResponseWriter:
     @property
     def started(self) -> bool:
         """Whether it is too late for another response."""
-        return self.status != ABANDONED
+        return self.record.status != ABANDONED
 
     def end_events(self) -> None:
         """Let a stream of events, or another protocol, end soon; other responses go on."""
@@ -128,7 +115,9 @@ class ResponseWriter:
 
     def abandon(self) -> None:
         """The response ends here: see to it that it does not look whole."""
-        if self.started and not self.complete and self._is_http_10:
+        record = self.record
+        record.response_start = beginning_of(record.response_start, len(record.response_start))
+        if self.started and not record.complete and self._is_http_10:
             self._transport.reset()
 
     # Heads and ends
@@ -143,12 +132,12 @@ class ResponseWriter:
             length = 0
         head = self._heads.get(status, response.headers, reason, length, close)
         data = self._transport.cycle.h11.send(head.event)
-        self.status = status
+        self.record.status, self.record.response_head = status, head
         return self._with_own_lines(data)
 
     def _with_own_lines(self, head: bytes) -> bytes:
         """Return *head* with the lines that only this response has, so that heads can be kept."""
-        request = self.request
+        request = self.record.request
         if request is None or not request._own_lines:
             return head
         own = request._own_lines
@@ -168,7 +157,7 @@ class ResponseWriter:
         data += self._transport.cycle.h11.send(_END)
         if data:
             await self._transport.send(data)
-        self.complete = True
+        self.record.complete = True
 
     # Bytes and files
 
@@ -188,27 +177,32 @@ class ResponseWriter:
             cycle.h11.send(_END)  # no bytes: the length says where the end is
             if cycle.keep_alive:
                 head.written = written
-        self.status = response.status
+        record = self.record
+        record.status, record.response_head = response.status, head
+        record.response_start = body
         # What the system takes at once needs no turn of the loop: the wait for the next request is
         # one.
         taken = transport.send_nowait(data)
         if taken < len(data):
+            record.send_began = self._transport.now()
             await transport.send(data[taken:])
-        self.sent = len(body)
-        self.complete = True
+        record.sent = len(body)
+        record.complete = True
 
     async def _send_file(
         self, response: Response, body: FileBody, reason: bytes, close: bool
     ) -> None:
         self._transport.shutdown.hold_file()
+        self.record.send_began = self._transport.now()
         try:
             chunks = body.chunks(PIECE)
             # The first read may fail, and another response is still possible then.
             chunk = b"" if self._is_bodiless(response) else next(chunks, b"")
             data = self._frame_head(response, reason, body.length, close)
             if chunk:
+                self.record.response_start = beginning_of(chunk, body.length)
                 await self._transport.send(b"".join([data, *self._frame(chunk)]))
-                self.sent, data = len(chunk), b""
+                self.record.sent, data = len(chunk), b""
                 for part in body.parts_after(len(chunk)):
                     await self._send_part(body, part)
             await self._finish(data)
@@ -228,12 +222,13 @@ class ResponseWriter:
             self._note_sent(len(chunk))
 
     def _note_sent(self, count: int) -> None:
-        self.sent += count
+        self.record.sent += count
 
     # Streams
 
     async def _send_watched(self, response: Response, reason: bytes, close: bool) -> None:
         failure: Exception | None = None
+        self.record.send_began = self._transport.now()
         self._transport.enter(Phase.STREAMING)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._cancel_on_disconnect, nursery.cancel_scope)
@@ -242,10 +237,11 @@ class ResponseWriter:
             except Exception as exc:
                 failure = exc  # raised below, so that the nursery does not wrap it into a group
             nursery.cancel_scope.cancel()
-        if failure is None and not self.complete:
+        if failure is None and not self.record.complete:
             failure = ClientDisconnected()
         if isinstance(failure, ClientDisconnected) and not failure.args:
-            self.complete = self._has_events  # which have no end but the one that the client makes
+            # Events have no end but the one that the client makes.
+            self.record.complete = self._has_events
         if failure is not None:
             raise failure
 
@@ -271,13 +267,16 @@ class ResponseWriter:
                 self._has_events = _has_events(head)
                 if self._has_events:
                     chunks = ChunkIterator(partial(self._wait_next_event, chunks))
+                witness = self.record.witness
                 async for chunk in chunks:
+                    if witness is not None:
+                        witness.note_chunk(chunk)
                     # It goes out before the next is asked for. A turn of the loop for each would
                     # cost more than the chunk, and nobody can cancel this task before there is one.
                     rest = self._transport.send_parts_nowait(self._frame(chunk))
                     if rest or time.monotonic() >= self._turn_ends:
                         await self._send_rest(rest)
-                    self.sent += len(chunk)
+                    self.record.sent += len(chunk)
         await self._finish(b"")
 
     async def _wait_next_event(self, chunks: AsyncIterator[bytes]) -> bytes:
@@ -295,16 +294,17 @@ class ResponseWriter:
     # Another protocol
 
     async def _switch(self, response: Response, upgrade: Upgrade) -> None:
-        head = self._transport.cycle.h11.send(self._heads.switching(response.headers))
-        data = self._with_own_lines(head)
-        self.status = response.status
+        head = self._heads.switching(response.headers)
+        data = self._with_own_lines(self._transport.cycle.h11.send(head.event))
+        self.record.status, self.record.response_head = response.status, head
+        self.record.send_began = self._transport.now()
         self.upgrade = upgrade
         if self._events_ended:
             upgrade.stop()
         await self._transport.send(data)
         self._transport.enter(Phase.UPGRADED)
         await upgrade.run(UpgradedStream(self._transport))
-        self.complete = True
+        self.record.complete = True
 
 
 class UpgradedStream(trio.abc.Stream):

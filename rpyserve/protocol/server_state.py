@@ -14,6 +14,7 @@ from typing import Final, Protocol
 import trio
 
 from rpyserve._names import public
+from rpyserve.http.request import RequestRecord
 
 # Seconds that a client may make the server wait before its connection can make room for others.
 #
@@ -102,6 +103,9 @@ class Stoppable(Protocol):
     def current_wait(self) -> tuple[Wait, float] | None:
         """Return what it waits for, and since when; None if a script works for it, or it ends."""
 
+    def running_record(self) -> RequestRecord | None:
+        """Return the record of the request that it answers; None if it answers none."""
+
     def shed(self) -> None:
         """End now, without a word."""
 
@@ -127,6 +131,11 @@ class Shutdown:
     def connections(self) -> int:
         """How many connections there are."""
         return len(self._connections)
+
+    def running(self) -> list[RequestRecord]:
+        """Return the records of all requests that are being answered."""
+        found = [each.running_record() for each in tuple(self._connections)]
+        return [record for record in found if record is not None]
 
     def drain(self) -> None:
         """Let each connection end after its next response; new ones are served as well."""

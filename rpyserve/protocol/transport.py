@@ -106,6 +106,7 @@ class Transport:
         since: when that began, or the client last did its part. Unknown while `Phase.WORKING`.
         body_since: since when bytes of a request's body are waited for; None if they are not.
         scope: what is cancelled when a phase takes too long.
+        now: returns the time: what `trio.current_time` looks up at each call.
         deadline: when that is, in trio's time; see `timeouts`.
         tick: how many seconds late that may be noticed.
     """
@@ -120,6 +121,7 @@ class Transport:
         "cycle",
         "deadline",
         "limits",
+        "now",
         "phase",
         "reader",
         "scope",
@@ -142,6 +144,7 @@ class Transport:
         self.reader = RequestReader(limits, scheme)
         self.cycle = MessageCycle()
         self.scope = trio.CancelScope()
+        self.now = trio.lowlevel.current_clock().current_time
         self.deadline = math.inf
         self.phase = Phase.IDLE
         self.since = -math.inf
@@ -159,7 +162,7 @@ class Transport:
         if phase is Phase.WORKING:
             self.deadline = math.inf
         else:
-            self.since = trio.current_time()
+            self.since = self.now()
             self.deadline = self.since + self._time_limits.get(phase, math.inf)
 
     def current_wait(self) -> tuple[Wait, float] | None:

@@ -230,7 +230,7 @@ class View:
         probe.site = self._site
         probe.root_path, probe._proxy = asked.root_path, asked._proxy
         probe._authority = asked._authority
-        probe._session = asked._session
+        probe._session, probe._record = asked._session, asked._record
         try:
             yield probe
         finally:

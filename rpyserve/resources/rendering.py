@@ -59,11 +59,11 @@ async def render(resource: Resource, request: Request, error_handler: ErrorHandl
     try:
         result = resource.render(request)
     except Exception:
-        _report_slow_call(resource, request, began)
+        _note_call(resource, request, began)
         raise
-    _report_slow_call(resource, request, began)
+    _note_call(resource, request, began)
     if inspect.iscoroutine(result):
-        result = await cancel_on_disconnect(result, request)
+        result = await _finished(result, request, began)
     response = _response_of(result, request, resource)
     body = response.body
     if isinstance(body, IterableStream):
@@ -75,8 +75,19 @@ async def render(resource: Resource, request: Request, error_handler: ErrorHandl
     return apply_request_headers(request, response)
 
 
-def _report_slow_call(resource: Resource, request: Request, began: float) -> None:
+async def _finished(work: Coroutine[Any, Any, Any], request: Request, began: float) -> Any:
+    try:
+        return await cancel_on_disconnect(work, request)
+    finally:
+        if (record := request._record) is not None:
+            record.waited = time.perf_counter() - began - (record.render or 0.0)
+
+
+def _note_call(resource: Resource, request: Request, began: float) -> None:
+    """Note how long the event loop was held, and report it if that was too long."""
     seconds = time.perf_counter() - began
+    if (record := request._record) is not None:
+        record.render = seconds
     if seconds > slow_call_log.threshold and not _is_our_own(resource):
         slow_call_log.report_script(request.path, seconds - slow_call_log.own_seconds_since(began))
 

@@ -625,6 +625,10 @@ class BackgroundTasks:
         """The scripts and modules that have tasks, once for each version that has some."""
         return list(dict.fromkeys(each.origin for each in self._tasks.values() if each.is_wanted))
 
+    def jobs(self) -> list[tuple[TaskOrigin, Job]]:
+        """Return each task that there is, or was last, with the script or module it belongs to."""
+        return [(each.origin, each.job) for each in (*self._tasks.values(), *self._jobs)]
+
     def _start(self, new: _BackgroundTask) -> bool:
         """Start *new* in place of older versions, and return True, unless there is this version."""
         key, origin = new.key, new.origin

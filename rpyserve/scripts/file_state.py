@@ -95,6 +95,8 @@ def raise_unless_absent(path: str, exc: OSError | ValueError) -> None:
 class State(Protocol):
     """What something was like when it was looked at."""
 
+    path: str
+
     def changed(self) -> bool:
         """Whether it is different now. Once it has said True, make a new one."""
         ...

@@ -95,6 +95,7 @@ class SiteModules:
         package: the name of the package that stands for *root* in relative imports. There must be
             no such module.
         generation: grows each time that the modules are dropped.
+        drop_reason: why they were dropped last.
         uses: what of the session and the registry their code may use; see `source.uses_of`.
         registry: what a module gets as ``rpyserve.registry`` while it is loaded.
         tasks: what runs the background tasks that modules declare, if anything does.
@@ -108,6 +109,7 @@ class SiteModules:
         self.root = os.path.abspath(root)
         self.package = "rpydir"
         self.generation = 0
+        self.drop_reason = ""
         self.uses: frozenset[str] = frozenset()
         self.registry: Any = None
         self.tasks: BackgroundTasks | None = None
@@ -206,11 +208,28 @@ class SiteModules:
         with self._lock:
             states = *self._files.values(), *self._lookups.values()
         if file_state.any_changed(states):
-            self.drop()
+            self.drop(self._reason_in(states))
 
-    def drop(self) -> None:
-        """Drop the modules: the next import loads them anew."""
+    def _reason_in(self, states: Iterable[file_state.State]) -> str:
+        """What has happened to the first of *states* that has changed."""
+        state = next((each for each in states if each.changed()), None)
+        if state is None or isinstance(state, file_state.ImportLookups):
+            return "a module came or went"
+        return self.reason_of(state.path)
+
+    def reason_of(self, path: str) -> str:
+        """Return what has happened to the file or directory at *path*, in words."""
+        name = "/".join(self.relative(path) or (os.path.basename(path),))
+        return f"{name} was {'saved' if os.path.exists(path) else 'deleted'}"
+
+    def drop(self, reason: str) -> None:
+        """Drop the modules: the next import loads them anew.
+
+        Args:
+            reason: why, in words, such as ``"util.py was saved"``.
+        """
         self.generation += 1
+        self.drop_reason = reason
         if self.tasks is not None:
             self.tasks.end_deleted()
         self._wait_for_threads()
@@ -243,6 +262,10 @@ class SiteModules:
         definitions.recall(f"{self.package}:{name}", path, self._renew)
         if name not in self._names:
             self._dropped.add(name)
+
+    def files(self) -> list[str]:
+        """Return the files that are loaded as modules, relative to the site, in order."""
+        return sorted(os.path.relpath(path, self.root) for path in self._files)
 
     def watches(self, path: str) -> bool:
         """Whether *path* is a file of the site that was loaded as a module."""

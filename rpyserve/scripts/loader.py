@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 import weakref
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
@@ -61,6 +61,8 @@ log = logging.getLogger("rpyserve")
 
 MOST_COMPILED: Final = 500
 """How many scripts' code is remembered for one site."""
+MOST_NOTES: Final = 64
+"""How many executions of a script are remembered."""
 MANY_FILES: Final = 500
 """How many files that ``cache()`` names are looked at without giving others their turn."""
 
@@ -341,6 +343,7 @@ class _Published:
     """What a cached execution made, and what must not change for it to serve.
 
     Args:
+        display: the script's path as people are told it.
         resource: what it made.
         compiled: its code, as long as the file is the same.
         inputs: the files that its ``cache()`` named, as they were then, and at last the script.
@@ -349,12 +352,67 @@ class _Published:
         may_use_twisted: whether it, or a module that it imports, may use Twisted's names.
     """
 
+    display: str
     resource: Resource
     compiled: CompiledScript
     inputs: tuple[file_state.State, ...]
     generation: int
     has_many_inputs: bool
     may_use_twisted: bool
+
+
+# What is remembered of executions: values only
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionNote:
+    """How one execution of a script went.
+
+    Args:
+        at: when it was over, in seconds since the epoch.
+        why: why there was one: ``"first use"``, ``"saved"``, ``"util.py was saved"``, ``"not
+            cached"``, ``"it failed before"``.
+        seconds: how long its top-level code took.
+        failed: whether that raised something, or left nothing that could be served.
+    """
+
+    at: float
+    why: str
+    seconds: float
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptStatistics:
+    """What is known of one script.
+
+    Args:
+        script: its path, relative to the site's directory.
+        cached: whether its last execution serves many requests.
+        count: how often it has been executed.
+        executions: the last of them, the newest at the end.
+    """
+
+    script: str
+    cached: bool
+    count: int
+    executions: tuple[ExecutionNote, ...]
+
+
+@dataclass(slots=True)
+class _History:
+    display: str
+    cached: bool = False
+    count: int = 0
+    serial: int = -1
+    generation: int = -1
+    # Plain tuples of what `ExecutionNote` has: uncached scripts make one with each request.
+    executions: deque[tuple[float, str, float, bool]] = field(
+        default_factory=lambda: deque(maxlen=MOST_NOTES)
+    )
+
+
+_SAVED: Final = "saved"
 
 
 class ScriptLoader:
@@ -383,6 +441,8 @@ class ScriptLoader:
         self._codes = CodeCache(self.modules)
         # By the script's path: what may serve the next request.
         self._published: dict[str, _Published] = {}
+        # By the script's path: how its executions went.
+        self._histories: dict[str, _History] = {}
         # By the script's name: the last executions of cached scripts, whose modules stay in
         # `sys.modules`, and how often the script has ceased to be cached.
         self._cached: dict[str, _Cached] = {}
@@ -484,15 +544,18 @@ class ScriptLoader:
         changes = twisted_names.changes()
         if changes != self._twisted_changes:
             self._twisted_changes = changes
-            self.modules.drop()
+            self.modules.drop("Twisted was installed or removed")
 
     def _current(self, path: str, request: Request | None) -> Resource:
-        published = self._published.get(path)
+        published, why = self._published.get(path), ""
         if published is not None:
-            if self._is_fresh(published, request):
+            why = self._why_stale(published, request)
+            if not why:
+                if request is not None and (record := request._record) is not None:
+                    record.script = published.display
                 return published.resource
             del self._published[path]
-        return self._execute(path, request)
+        return self._execute(path, request, why)
 
     def refresh(self) -> None:
         """Retire what has changed, and cancel the tasks of deleted files.
@@ -574,6 +637,7 @@ class ScriptLoader:
         self._cached.clear()
         self._recalled.clear()
         self._published.clear()
+        self._histories.clear()
         self._codes.clear()
         self._eras.clear()
         self._definers.clear()
@@ -610,27 +674,30 @@ class ScriptLoader:
 
     # Whether what is published may serve
 
-    def _is_fresh(self, published: _Published, request: Request | None) -> bool:
-        """Whether *published* may serve.
+    def _why_stale(self, published: _Published, request: Request | None) -> str:
+        """Why *published* must not serve, in words; empty if it may.
 
         Raises:
             NotReady: so many files must be looked at that *request* is to wait for that.
         """
         if published.generation != self.modules.generation:
-            return False
+            return self.modules.drop_reason
         compiled = published.compiled
         if published.has_many_inputs and request is not None:
             looked_at, has_changed = request._looked_at
             if looked_at is not published.inputs and request._may_wait:
                 raise NotReady(partial(self._look_at_many, published.inputs, request))
             if looked_at is published.inputs and not has_changed:
-                return not compiled.state.changed()
+                return _SAVED if compiled.state.changed() else ""
         for state in published.inputs:
             if state.changed():
-                if state is not compiled.state and self.modules.may_serve(compiled.imports):
-                    self.modules.drop()  # a module may have read the file as well
-                return False
-        return True
+                if state is compiled.state:
+                    return _SAVED
+                reason = self.modules.reason_of(state.path)
+                if self.modules.may_serve(compiled.imports):
+                    self.modules.drop(reason)  # a module may have read the file as well
+                return reason
+        return ""
 
     async def _look_at_many(self, inputs: tuple[file_state.State, ...], request: Request) -> None:
         """Look at files in a thread, while others have their turn.
@@ -695,18 +762,24 @@ class ScriptLoader:
 
     # One execution
 
-    def _execute(self, path: str, request: Request | None) -> Resource:
+    def _execute(self, path: str, request: Request | None, why: str = "") -> Resource:
+        if request is not None and request._record is not None:
+            request._record.script = self._names.of(path).display
         compiled = self._codes.get(path)
+        why = why or self._why_execute(path, compiled)
         run = self._create_run(path, compiled)
         if compiled.defines_classes and request is not None and self._watch is not None:
             self._watch(run.execution, request)
         name, before = run.name.module, sys.modules.get(run.name.module)
         sys.modules[name] = run.module
+        began = time.perf_counter()
         try:
             resource = self._run(run)
         except BaseException:
+            self._note_execution(path, run, why, began, request, failed=True)
             _put_back(name, before)
             raise
+        self._note_execution(path, run, why, began, request)
         if self._tasks is not None:
             self._tasks.start_declared(run.execution)
         if run.execution.cached:
@@ -714,6 +787,54 @@ class ScriptLoader:
         else:
             self._discard(path, run, request)
         return resource
+
+    def _why_execute(self, path: str, compiled: CompiledScript) -> str:
+        """Why a script that is not published is executed, in words."""
+        before = self._histories.get(path)
+        if before is None:
+            return "first use"
+        if before.serial != compiled.serial:
+            return _SAVED
+        if before.generation != self.modules.generation:
+            return self.modules.drop_reason
+        _, _, _, failed = before.executions[-1]
+        return "it failed before" if failed else "not cached"
+
+    def _note_execution(
+        self,
+        path: str,
+        run: _Run,
+        why: str,
+        began: float,
+        request: Request | None,
+        *,
+        failed: bool = False,
+    ) -> None:
+        seconds = time.perf_counter() - began
+        history = self._histories.get(path)
+        if history is None:
+            if len(self._histories) >= MOST_COMPILED:
+                del self._histories[next(iter(self._histories))]
+            history = self._histories[path] = _History(run.name.display)
+        history.count += 1
+        history.cached = run.execution.cached
+        history.serial, history.generation = run.compiled.serial, run.generation
+        history.executions.append((time.time(), why, seconds, failed))
+        record = None if request is None else request._record
+        if record is not None:
+            record.executed, record.execute = why, seconds
+
+    def statistics(self) -> list[ScriptStatistics]:
+        """Return what is known of the scripts that have been executed, by their names."""
+        return [
+            ScriptStatistics(
+                each.display,
+                each.cached,
+                each.count,
+                tuple(ExecutionNote(*note) for note in each.executions),
+            )
+            for each in sorted(self._histories.values(), key=lambda each: each.display)
+        ]
 
     def _create_run(self, path: str, compiled: CompiledScript) -> _Run:
         name = self._names.of(path)
@@ -781,6 +902,7 @@ class ScriptLoader:
         is_many = sum(map(file_state.count_of, inputs)) > MANY_FILES
         imports = run.compiled.imports
         self._published[path] = _Published(
+            run.name.display,
             resource,
             run.compiled,
             inputs,

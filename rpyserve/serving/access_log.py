@@ -17,8 +17,7 @@ from typing import Final
 import trio
 
 from rpyserve.http.browser import is_browser_probe
-from rpyserve.http.request import Request, RequestRecord
-from rpyserve.protocol.response_writer import ABANDONED
+from rpyserve.http.request import ABANDONED, Request, RequestRecord
 from rpyserve.util.text import escape_for_log, format_size
 
 # Characters of one value in the combined log format; the rest is cut off.
@@ -46,6 +45,7 @@ class AccessLog:
             The last two have no colours.
 
     Attributes:
+        keep: takes the records of all requests but the server's own, if somebody wants them.
         responses: how many responses there were, those without a line among them.
         answered: set after the first response.
     """
@@ -58,6 +58,7 @@ class AccessLog:
         probes: bool = False,
         layout: str = "short",
     ) -> None:
+        self.keep: Callable[[RequestRecord], object] | None = None
         self.responses = 0
         self.answered = trio.Event()
         self._write = write
@@ -68,7 +69,11 @@ class AccessLog:
         if not self.responses:
             self.answered.set()
         self.responses += 1
-        if self._skips(record):
+        # Live reload's, the inspector's, or a load balancer's.
+        is_own = record.request is not None and not record.request._logged
+        if self.keep is not None and not is_own:
+            self.keep(record)
+        if not (log.handlers or self._write) or self._skips(record, is_own):
             return
         if log.handlers:
             log.info("%s", self._format(record))
@@ -80,19 +85,17 @@ class AccessLog:
 _THIS_MACHINE: Final = ("127.", "::1", "::ffff:127.")
 
 
-def _never(record: RequestRecord) -> bool:
+def _never(record: RequestRecord, is_own: bool) -> bool:
     return False
 
 
-def _is_unlogged(record: RequestRecord) -> bool:
-    """Whether the request is one of live reload, or of a load balancer."""
-    return record.request is not None and not record.request._logged
+def _is_own(record: RequestRecord, is_own: bool) -> bool:
+    return is_own
 
 
-def _is_noise(record: RequestRecord) -> bool:
+def _is_noise(record: RequestRecord, is_own: bool) -> bool:
     """Whether a browser or live reload sent the request by itself, and nobody needs to see it."""
-    is_missing = record.status in (204, 404)
-    return _is_unlogged(record) or (is_missing and is_browser_probe(record.target))
+    return is_own or (record.status in (204, 404) and is_browser_probe(record.target))
 
 
 def _short_line(record: RequestRecord, *, colour: bool) -> str:
@@ -107,7 +110,7 @@ def _short_line(record: RequestRecord, *, colour: bool) -> str:
         escape_for_log(record.target),
         _status(record.status, colour),
         format_size(record.sent),
-        _milliseconds(record.seconds),
+        _milliseconds(record.seconds or 0.0),
     ]
     if session is not None:
         parts.append(session.short_id)
@@ -158,7 +161,7 @@ def _json_line(record: RequestRecord) -> str:
         "target": record.target[:LONGEST_FIELD],
         "status": record.status,
         "bytes": record.sent,
-        "seconds": round(record.seconds, 6),
+        "seconds": round(record.seconds or 0.0, 6),
         "complete": record.complete,
         "session": None if session is None else session.short_id,
         "user": None if request is None else request.user,
@@ -176,7 +179,7 @@ _LAYOUTS: Final[dict[str, Callable[[RequestRecord], str]]] = {
     "combined": _combined_line,
     "json": _json_line,
 }
-_SKIPS: Final = {"combined": _never, "json": _is_unlogged}
+_SKIPS: Final = {"combined": _never, "json": _is_own}
 
 
 @lru_cache(maxsize=1)

@@ -63,6 +63,7 @@ class Settings:
         access_log: the format of the access log: ``short``, ``combined`` or ``json``.
         reload: whether open pages are refreshed when a file is saved, where the site has a
             directory.
+        inspector: whether ``/-/`` shows those who may see it what the server is doing.
         tls: makes the context for https from the names and addresses of the server; None for http.
         script_timeout: seconds for which a script may hold the loop.
         poll: whether to poll for changes instead of using file system events.
@@ -93,6 +94,7 @@ class Settings:
     verbose: bool = False
     access_log: str = "short"
     reload: bool = False
+    inspector: bool = False
     script_timeout: float = math.inf
     poll: bool = False
     browser_log: bool = False

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve.http.request import Address, RequestRecord, Responder
+from rpyserve.http.request import Address, Recording, RequestRecord, Responder
 from rpyserve.protocol.connection import report_connection_failure, serve_connection
 from rpyserve.protocol.server_state import Limits, Shutdown, Wait
 from rpyserve.util.exceptions import reporting_errors
@@ -102,6 +102,7 @@ async def serve_listeners(
     grace: float = 5.0,
     most: int | None = None,
     on_record: Callable[[RequestRecord], object] | None = None,
+    recorder: Recording | None = None,
     stop: trio.Event,
     shutdown: Shutdown | None = None,
     task_status: trio.TaskStatus[Sequence[Listener]] = trio.TASK_STATUS_IGNORED,
@@ -115,13 +116,14 @@ async def serve_listeners(
         grace: seconds that requests in flight have once *stop* is set. Then they are cancelled.
         most: how many connections may be open at once; None for any number.
         on_record: called with each `RequestRecord`, when it is over.
+        recorder: wants more in each record than the access log.
         stop: set it to stop.
         shutdown: what the connections are told; its `Shutdown.drain` may come before *stop*.
         task_status: ``nursery.start`` gives the listeners back once they are being served.
     """
     shutdown = shutdown or Shutdown()
     room = ConnectionLimit(most, shutdown)
-    serve = _Serving(respond, limits or Limits(), on_record, shutdown, room).serve
+    serve = _Serving(respond, limits or Limits(), on_record, recorder, shutdown, room).serve
 
     with room.spare, _released_in_children([*_names_of(listeners)]):
         async with trio.open_nursery() as connections:
@@ -239,6 +241,9 @@ class _Greeting:
     def current_wait(self) -> tuple[Wait, float] | None:
         return None if self.scope.cancel_called else (Wait.HEAD, self._since)
 
+    def running_record(self) -> None:
+        return None
+
     def shed(self) -> None:
         self.scope.cancel()
 
@@ -250,6 +255,7 @@ class _Serving:
     respond: Responder
     limits: Limits
     on_record: Callable[[RequestRecord], object] | None
+    recorder: Recording | None
     shutdown: Shutdown
     room: ConnectionLimit
 
@@ -294,6 +300,7 @@ class _Serving:
             server=server,
             scheme=scheme,
             on_record=self.on_record,
+            recorder=self.recorder,
             shutdown=self.shutdown,
             on_close=self.room.leave,
         )

@@ -18,7 +18,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
@@ -29,8 +29,9 @@ import trio
 from rpyserve._names import __version__, public
 from rpyserve.http.hosts import Network, TrustedClients, machine_names
 from rpyserve.http.request import RequestRecord, Responder
+from rpyserve.livereload import endpoints
 from rpyserve.livereload.endpoints import Tools
-from rpyserve.livereload.live_reload import LiveReload, directories_in
+from rpyserve.livereload.live_reload import Inspect, LiveReload, directories_in
 from rpyserve.protocol.server_state import Limits, Shutdown
 from rpyserve.resources.resource import Resource
 from rpyserve.serving import console, console_writer, notices, self_requests
@@ -57,8 +58,14 @@ from rpyserve.util.exceptions import unwrap_group
 if TYPE_CHECKING:
     import ssl
 
-    from rpyserve.inspector.receipts import Receipts
+    from rpyserve.http.request import Request
+    from rpyserve.http.response import Response
+    from rpyserve.inspector.edit_views import Watch
+    from rpyserve.inspector.edits import Edits
+    from rpyserve.inspector.inspector import Inspector
+    from rpyserve.inspector.recorder import Recorder
     from rpyserve.production.metrics import Metrics
+    from rpyserve.scripts.loader import ScriptLoader
 
 # Seconds that open requests have once the server is to stop; async callbacks of sessions too.
 GRACE: Final = 5.0
@@ -114,6 +121,7 @@ def run(
     trust: Iterable[Network | str] = (),
     quiet: bool = False,
     reload: bool = True,
+    inspector: bool = True,
     ssl_context: ssl.SSLContext | None = None,
 ) -> None:
     """Serve *site* until Ctrl-C or SIGTERM.
@@ -128,6 +136,7 @@ def run(
         trust: networks whose clients may see details of errors, such as ``"172.17.0.0/16"``.
         quiet: print only the URL, warnings and errors.
         reload: whether open pages are refreshed when a file of a `Directory` in the tree is saved.
+        inspector: whether ``/-/`` shows clients on this machine what the server is doing.
         ssl_context: to serve over https, a context with a certificate.
 
     Raises:
@@ -147,6 +156,7 @@ def run(
         quiet=quiet,
         title=Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "a site",
         reload=reload,
+        inspector=inspector,
         tls=_fixed_context(ssl_context),
     )
     try:
@@ -164,6 +174,7 @@ async def serve(
     allowed_hosts: Iterable[str] = (),
     limits: Limits | None = None,
     reload: bool = True,
+    inspector: bool = True,
     ssl_context: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -179,6 +190,7 @@ async def serve(
         allowed_hosts: host names that requests may have besides localhost and IP addresses.
         limits: of what clients may send; see `Limits`.
         reload: whether open pages are refreshed when a file of a `Directory` in the tree is saved.
+        inspector: whether ``/-/`` shows clients on this machine what the server is doing.
         ssl_context: to serve over https, a context with a certificate.
         task_status: gets the listeners, as `trio.serve_tcp` gives them.
 
@@ -192,6 +204,7 @@ async def serve(
         allowed_hosts=tuple(allowed_hosts),
         limits=limits or Limits(),
         reload=reload,
+        inspector=inspector,
         tls=_fixed_context(ssl_context),
     )
     try:
@@ -428,12 +441,18 @@ async def _serve_until(
     shutdown = shutdown or Shutdown()
     if site.on_source is None and not settings.production:
         site.on_source = notices.FindingAnnouncer()
-    tools: dict[str, Callable[[], Resource]] = {
-        "phone": partial(_phone_page, site, endpoint, settings)
-    }
+    tools = {"phone": partial(_phone_page, site, endpoint, settings)}
     live_reload, metrics = _live_reload(site, settings, tools), _metrics(site, settings, shutdown)
-    receipts = None if live_reload is None else _receipts_of(site, live_reload, tools)
-    respond = interruptible(site.respond if live_reload is None else live_reload.wrap(site.respond))
+    recorder, inspect, edits = None, None, None
+    if settings.inspector:
+        from rpyserve.inspector.recorder import Recorder  # not in production
+
+        site.recorder = recorder = Recorder(shutdown.running)
+        access_log.keep = recorder.keep
+        edits = None if live_reload is None else _edits_of(site, live_reload)
+        facts = partial(_facts, settings, shutdown)
+        inspect = _inspect(site, recorder, facts, live_reload, edits)
+    respond = interruptible(_with_own_pages(site.respond, live_reload, inspect))
     respond = _with_tools(respond, site, settings, shutdown, metrics)
     respond = as_deployed(respond, endpoint.names, settings)
     on_record: Callable[[RequestRecord], object] = access_log
@@ -446,9 +465,11 @@ async def _serve_until(
             nursery.start_soon(_serve_metrics, metrics, endpoint, settings, stop)
         if live_reload is not None:
             await nursery.start(live_reload.run)
-            nursery.start_soon(_end_streams, live_reload, stop)
-        if receipts is not None:
-            nursery.start_soon(_keep_receipts, receipts, access_log.answered, stop)
+            nursery.start_soon(_call_at_stop, live_reload.stop, stop)
+        if recorder is not None:
+            nursery.start_soon(_call_at_stop, recorder.close, stop)
+        if edits is not None:
+            nursery.start_soon(_keep_edits, edits, access_log.answered, stop)
         ready()
         await serve_listeners(
             respond,
@@ -457,10 +478,79 @@ async def _serve_until(
             grace=GRACE,
             most=file_limits.max_connections(),
             on_record=on_record,
+            recorder=recorder,
             stop=stop,
             shutdown=shutdown,
         )
         nursery.cancel_scope.cancel()
+
+
+def _with_own_pages(
+    respond: Responder, live_reload: LiveReload | None, inspect: Inspect | None
+) -> Responder:
+    """Wrap *respond* so that what lies below ``/-/`` is the server's, if it has pages there."""
+    if live_reload is not None:
+        return live_reload.wrap(respond, *([] if inspect is None else [inspect]))
+    if inspect is None:
+        return respond
+
+    def respond_or_inspect(request: Request) -> Awaitable[Response]:
+        response = inspect(request) if request.raw_path.startswith(endpoints.PREFIX) else None
+        return respond(request) if response is None else response
+
+    return respond_or_inspect
+
+
+def _inspect(
+    site: Site,
+    recorder: Recorder,
+    facts: Callable[[], dict[str, Any]],
+    watch: Watch | None = None,
+    edits: Callable[[], Edits] | None = None,
+) -> Inspect:
+    """Return what answers with the inspector's pages; it is made for the first who may see it."""
+
+    @functools.cache
+    def inspector() -> Inspector:
+        from rpyserve.inspector.inspector import Inspector
+
+        loaders = partial(_loaders_of, site)
+        made = Inspector(site, recorder, interruptible(site.respond), loaders, facts)
+        if watch is not None and edits is not None:
+            from rpyserve.inspector.edit_views import register_edits
+
+            register_edits(made.table, edits(), watch)
+            made.on_done = edits().note_action
+        return made
+
+    def inspect(request: Request) -> Awaitable[Response] | None:
+        return inspector().response_to(request) if site.trusts(request) else None
+
+    return inspect
+
+
+def _facts(settings: Settings, shutdown: Shutdown) -> dict[str, Any]:
+    """Return what the inspector shows of the server."""
+    return {"connections": shutdown.connections, "options": _plain(settings)}
+
+
+def _plain(thing: Any) -> dict[str, Any]:
+    """Return the fields of *thing* that have plain values; `Limits` among them."""
+    found: dict[str, Any] = {}
+    for each in fields(thing):
+        value = getattr(thing, each.name)
+        if isinstance(value, Limits):
+            found[each.name] = _plain(value)
+        elif value is None or isinstance(value, (str, int, float, bool)):
+            found[each.name] = value
+        elif isinstance(value, tuple):
+            found[each.name] = [str(item) for item in value]
+    return found
+
+
+def _loaders_of(site: Site) -> Iterable[ScriptLoader]:
+    """Return what executes the scripts of *site*."""
+    return {id(each.scripts): each.scripts for each, _ in directories_in(site.root)}.values()
 
 
 def _with_tools(
@@ -584,41 +674,34 @@ async def _leave_stuck(site: Site, settings: Settings, stop: trio.Event) -> None
     end_process(at_once=True)
 
 
-async def _end_streams(live_reload: LiveReload, stop: trio.Event) -> None:
+async def _call_at_stop(function: Callable[[], object], stop: trio.Event) -> None:
     await stop.wait()
-    live_reload.stop()
+    function()
 
 
-def _receipts_of(
-    site: Site, live_reload: LiveReload, tools: dict[str, Callable[[], Resource]]
-) -> Callable[[], Receipts]:
-    """Return what makes the receipts of edits when they are first wanted, and add *tools*."""
+def _edits_of(site: Site, live_reload: LiveReload) -> Callable[[], Edits]:
+    """Return what makes the receipts of edits when they are first wanted."""
 
     @functools.cache
-    def make() -> Receipts:
+    def make() -> Edits:
         from rpyserve.inspector.edits import Edits
-        from rpyserve.inspector.receipts import Receipts
 
         edits = Edits(live_reload.roots, live_reload.name_of, notices.check_silently)
         edits.observe(site)
-        return Receipts(edits, live_reload)
+        return edits
 
-    live_reload.edits = lambda: make().edits
-    for name in ("edits.json", "edits", "timeline.json"):
-        tools[name] = partial(lambda name: make().resource(name, site.trusts), name)
+    live_reload.edits = make
     return make
 
 
-async def _keep_receipts(
-    receipts: Callable[[], Receipts], answered: trio.Event, stop: trio.Event
-) -> None:
+async def _keep_edits(make: Callable[[], Edits], answered: trio.Event, stop: trio.Event) -> None:
     """Have receipts of edits from the first answer on, and let who waits for one go at the end."""
     with trio.move_on_after(FIRST_ANSWER):
         await answered.wait()
     edits = None
     while edits is None:
         try:
-            edits = receipts().edits
+            edits = make()
         except Exception as exc:
             log.debug("Receipts of edits cannot be had now: %s. Trying again.", exc)
             await trio.sleep(IMPORT_RETRY)

@@ -44,6 +44,9 @@ log = logging.getLogger("rpyserve")
 ID_BYTES: Final = 24
 """How many random bytes are in an id; OWASP asks for 16 at least."""
 
+SLICE: Final = 1000
+"""How many sessions are looked at in one go."""
+
 MOST_CHANGED_IDS: Final = 1000
 """How many ids that `Session.regenerate` took away are remembered, for requests under way."""
 
@@ -126,6 +129,12 @@ class SessionStore(ServerObject):
     def statistics(self) -> SessionStatistics:
         """Return the counts at this moment."""
         return SessionStatistics(len(self._live), self._made, MappingProxyType(dict(self._ended)))
+
+    def slices(self) -> Iterator[list[Session]]:
+        """Yield all live sessions in lists. Between two of them, sessions may come and go."""
+        for shard in self._live.shards():
+            for start in range(0, len(shard), SLICE):
+                yield shard[start : start + SLICE]
 
     # New sessions
 
@@ -292,6 +301,22 @@ class SessionStore(ServerObject):
             )
         return max(0.0, timeout)
 
+    # Time
+
+    def time_left(self, session: Session) -> float:
+        """Return the seconds that *session* lives if it is not used; `math.inf` for ever."""
+        return max(0.0, deadline_of(session) - self.now())
+
+    def let_pass(self, session: Session, seconds: float) -> None:
+        """Have *session* be due *seconds* earlier, as if its visitor had stayed away for longer.
+
+        It ends in its usual way, soon after this has returned, if it is due then.
+        """
+        if session.ended is None:
+            session._last_access -= seconds
+            self._least_recently_used.forget()
+            schedule(session, self._timer)
+
     # Ends
 
     def end(self, session: Session, reason: SessionEnd = SessionEnd.IDLE) -> None:
@@ -430,7 +455,7 @@ class LeastRecentlyUsed:
     Args:
         items: the items by their ids. One that is put in must have been used no earlier than those
             that are there.
-        last_access: returns when an item was used last; never becomes less.
+        last_access: returns when an item was used last; it becomes less only before `forget`.
     """
 
     def __init__(
@@ -450,6 +475,10 @@ class LeastRecentlyUsed:
                     return item
             self._find_candidates()
         return None
+
+    def forget(self) -> None:
+        """Look at all items again the next time, as the time of one has become less."""
+        self._candidates.clear()
 
     def _find_candidates(self) -> None:
         items = list(self._items.values())

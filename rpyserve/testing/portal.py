@@ -14,10 +14,13 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext, suppress
 from queue import SimpleQueue
+from types import FrameType, SimpleNamespace
 from typing import Any, Final, TypeVar, TypeVarTuple
 
 import trio
 import trio.testing
+
+from rpyserve.scripts import background
 
 Result = TypeVar("Result")
 Args = TypeVarTuple("Args")
@@ -155,15 +158,24 @@ def _tasks() -> Iterator[trio.lowlevel.Task]:
 
 def _waits_outside(task: trio.lowlevel.Task) -> bool:
     """Whether *task* waits for a thread, a socket or the like."""
-    where = {
-        (frame.f_globals.get("__name__", ""), frame.f_code.co_name)
-        for frame, _ in task.iter_await_frames()
-    }
+    where = {(frame.f_globals.get("__name__", ""), frame.f_code.co_name) for frame in _frames(task)}
     modules = {module for module, _ in where}
     if "trio._core._entry_queue" in modules:
         return False  # trio's own task, which waits for other threads to call
     in_thread = not where.isdisjoint(_IN_THREAD)
     return in_thread or any(module.startswith("trio._core._io_") for module in modules)
+
+
+def _frames(awaiting: Any) -> Iterator[FrameType]:
+    """The frames of what a task awaits, also within what `background` drives step by step.
+
+    Args:
+        awaiting: has a coroutine as its ``coro``, as a task has.
+    """
+    for frame, _ in trio.lowlevel.Task.iter_await_frames(awaiting):
+        yield frame
+        if frame.f_code is background._drive.__code__:
+            yield from _frames(SimpleNamespace(coro=frame.f_locals["work"]))
 
 
 # Functions that wait for a call in another thread.

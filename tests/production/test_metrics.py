@@ -24,6 +24,7 @@ from rpyserve.serving.access_log import AccessLog
 from rpyserve.serving.listen import CannotListen, Settings, open_endpoint
 from rpyserve.serving.run import _serve_until
 from tests.support.in_process import ask
+from tests.support.records import finished_record
 
 parser = pytest.importorskip("prometheus_client.parser")
 openmetrics = pytest.importorskip("prometheus_client.openmetrics.parser")
@@ -42,7 +43,7 @@ class Page(Resource):
 
 def record(method: str = "GET", status: int = 200, seconds: float = 0.003) -> RequestRecord:
     request = Request(method, "/")
-    return RequestRecord(request, method, "/", ("192.0.2.1", 1), status, 5, seconds, True)
+    return finished_record(request, method, status=status, seconds=seconds)
 
 
 async def figures(metrics: Metrics) -> dict[str, float]:
@@ -100,8 +101,8 @@ async def test_the_state_of_a_server(nursery: trio.Nursery, mock_clock: Any) -> 
     assert (await figures(metrics))["rpyserve_requests_in_flight"] == 1
     leave.set()
     await trio.testing.wait_all_tasks_blocked()
-    observe(RequestRecord(request, "GET", "/", ("", 0), 200, 4, 0.1, True))
-    observe(RequestRecord(None, "", "", ("", 0), 400, 4, 0.1, True))  # what was no request
+    observe(finished_record(request))
+    observe(finished_record(None, "", "", status=400))  # what was no request
     mock_clock.jump(5)
     found = await figures(metrics)
     assert found["rpyserve_requests_in_flight"] == 0

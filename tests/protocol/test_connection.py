@@ -21,7 +21,7 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from rpyserve import __version__
 from rpyserve.http.errors import ClientDisconnected, HTTPError
-from rpyserve.http.request import Request
+from rpyserve.http.request import BODY_START, MOST_OF_REQUEST, Body, Request, RequestRecord
 from rpyserve.http.response import FileBody, Response, Stream, Upgrade
 from rpyserve.protocol.connection import serve_connection
 from rpyserve.protocol.server_state import Limits, Shutdown
@@ -1176,7 +1176,7 @@ async def test_record_tells_of_one_response(connect: Any, autojump_clock: Any) -
     client = connect(respond)
     await client.get("/x?y")
     (record,) = client.records
-    assert record.request is not None
+    assert record.request is None  # it was there for who was told, and is not kept
     assert (record.method, record.target, record.client) == ("GET", "/x?y", CLIENT)
     assert (record.status, record.sent, record.seconds, record.complete) == (
         201,
@@ -1510,3 +1510,82 @@ def test_any_bytes_in_any_chunking_are_answered_or_closed(
             assert len(client.records) <= answer.count(b"HTTP/1.1 ") + 1
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+# For the recorder
+
+
+class Recorder:
+    is_alert = True
+
+    def __init__(self) -> None:
+        self.begun: list[RequestRecord] = []
+        self.weighed: list[RequestRecord] = []
+
+    def begin(self, record: RequestRecord) -> None:
+        self.begun.append(record)
+
+    def weigh(self, record: RequestRecord) -> None:
+        self.weighed.append(record)
+
+
+async def test_a_record_is_there_while_a_request_is_answered(connect: Any) -> None:
+    shutdown, recorder = Shutdown(), Recorder()
+
+    async def respond(request: Request) -> Response:
+        (running,) = shutdown.running()
+        assert running is request._record is recorder.begun[-1]
+        assert (running.request, running.seconds, running.status) == (request, None, 499)
+        return Response("Hello", 200, {"X-Colour": "red"})
+
+    client = connect(respond, recorder=recorder, shutdown=shutdown)
+    assert (await client.get("/page", "X-Asked: yes")).status == 200
+    (record,) = client.records
+    assert shutdown.running() == []
+    assert (b"x-asked", b"yes") in list(record.request_headers)
+    assert (b"x-colour", b"red") in list(record.response_headers)
+    assert record.response_body == Body(5, b"Hello", True)
+    assert record.request_body == Body(0, b"", True)
+    assert record.request is None
+
+
+@pytest.mark.parametrize(
+    ("size", "kept"), [(5, 5), (MOST_OF_REQUEST, MOST_OF_REQUEST), (2**20, BODY_START)]
+)
+async def test_a_record_has_the_beginning_of_the_bodies(connect: Any, size: int, kept: int) -> None:
+    body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+
+    async def respond(request: Request) -> Response:
+        await request.load_body()
+        return Response(request.content.read())
+
+    client = connect(respond, recorder=Recorder())
+    await client.send(post(body))
+    assert (await client.reply("POST")).body == body
+    (record,) = client.records
+    assert record.request_body == Body(size, body[:kept], kept == size)
+    assert record.body is not None
+
+
+async def test_a_body_that_nobody_reads_is_kept_as_far_as_it_came(connect: Any) -> None:
+    async def respond(request: Request) -> Response:
+        return Response("no")
+
+    client = connect(respond, recorder=Recorder())
+    await client.send(post(b"12345"))
+    assert (await client.reply("POST")).text == "no"
+    assert client.records[0].request_body == Body(5, b"12345", True)
+
+
+async def test_the_body_of_a_response_that_is_cut_off_is_bounded(connect: Any) -> None:
+    async def respond(request: Request) -> Response:
+        return Response(bytes(2**20))
+
+    client = connect(respond, recorder=Recorder())
+    await client.send(head("GET", "/"))
+    await client.stream.receive_some(10)
+    await client.aclose()
+    await client.over.wait()
+    body = client.records[0].response_body
+    assert body.kept == bytes(BODY_START)
+    assert not body.whole

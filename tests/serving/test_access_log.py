@@ -17,6 +17,7 @@ from rpyserve.http.request import Request, RequestRecord
 from rpyserve.serving import access_log
 from rpyserve.serving.access_log import AccessLog
 from rpyserve.util.text import escape_for_log
+from tests.support.records import finished_record
 
 
 def record(target: str = "/", status: int = 200, **changes: Any) -> RequestRecord:
@@ -24,7 +25,7 @@ def record(target: str = "/", status: int = 200, **changes: Any) -> RequestRecor
         "request": None, "method": "GET", "target": target, "client": ("127.0.0.1", 1), "status": status, "sent": 19,
         "seconds": 0.0012, "complete": True,
     }  # fmt: skip
-    return RequestRecord(**{**values, **changes})
+    return finished_record(**{**values, **changes})
 
 
 def line_of(given: RequestRecord, **options: Any) -> str:
@@ -229,3 +230,15 @@ def test_json_has_all_but_what_load_balancers_ask() -> None:
     assert "favicon" in line_of(record("/favicon.ico", 404), layout="json")
     asks = SimpleNamespace(_logged=False, _session=None)
     assert line_of(record("/-/ready", request=asks), layout="json") == ""
+
+
+def test_who_keeps_records_gets_all_but_the_servers_own() -> None:
+    kept: list[RequestRecord] = []
+    access = AccessLog(None)
+    access.keep = kept.append
+    own, of_site = Request("GET", "/-/events"), Request("GET", "/favicon.ico")
+    own._logged = False
+    for request in (own, of_site, None):
+        access(record(request=request, status=404))
+    assert [each.request for each in kept] == [of_site, None]
+    assert access.responses == 3

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rpyserve.serving import run_file
-from rpyserve.serving.run_file import Claim, Running, claim
+from rpyserve.serving.run_file import Claim, Running, Unusable, claim, find
 
 pytest.importorskip("fcntl", reason="run files need POSIX locks")
 
@@ -254,3 +254,89 @@ def test_where_nothing_can_be_written_nobody_knows(
 def test_where_there_are_no_such_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
     assert claim(SITE) is None
+
+
+# Finding servers
+
+
+def test_a_server_is_found_from_within_its_site(start: Callable[[], subprocess.Popen[str]]) -> None:
+    other = start()
+    assert find(SITE) == []  # it does not know its URL yet
+    publish(other, "http://127.0.0.1:8080/")
+    for directory in (SITE, SITE / "a" / "b"):
+        ((url, pid),) = [(each.url, each.pid) for each in find(directory)]
+        assert (url, pid) == ("http://127.0.0.1:8080/", other.pid)
+    assert find(SITE.parent) == []
+
+
+def test_a_further_server_is_found_too(
+    start: Callable[[], subprocess.Popen[str]], runtime: Path
+) -> None:
+    publish(start(), "http://127.0.0.1:8080/")
+    mine = claim(SITE, further=True)
+    assert isinstance(mine, Claim)
+    mine.publish("http://127.0.0.1:8081/", "secret")
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom rpyserve.serving.run_file import find\n"
+        "print([(each.url, each.token) for each in find(Path(sys.argv[1]))])\n"
+    )
+    command = [sys.executable, "-c", code, str(SITE)]  # one does not see locks of one's own
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    known = [("http://127.0.0.1:8080/", ""), ("http://127.0.0.1:8081/", "secret")]
+    assert done.stdout == f"{known}\n"
+    mine.release()
+
+
+def test_what_a_dead_server_has_left_is_no_server(
+    start: Callable[[], subprocess.Popen[str]], runtime: Path
+) -> None:
+    other = start()
+    publish(other, "http://127.0.0.1:8080/")
+    other.kill()
+    other.wait()
+    assert find(SITE) == []
+    # As if another process had its number by now.
+    the_file(runtime).write_text(f"{os.getppid()}\n2026-05-01 10:00:00\nhttp://127.0.0.1:8080/\n")
+    assert find(SITE) == []
+
+
+@pytest.mark.parametrize("content", ["", "1\n2\n3\n", "\0" * 9999, "x\ny\nhttp://127.0.0.1/\n"])
+def test_a_file_that_does_not_say_who_holds_it(
+    content: str, start: Callable[[], subprocess.Popen[str]], runtime: Path
+) -> None:
+    other = start()
+    publish(other, "http://127.0.0.1:8080/")
+    the_file(runtime).write_text(content)
+    assert find(SITE) == []
+
+
+@pytest.mark.parametrize("trick", ["a link", "a directory"])
+def test_what_is_no_run_file_is_said(trick: str, runtime: Path, tmp_path: Path) -> None:
+    found = claimed()
+    path = the_file(runtime)
+    found.release()
+    if trick == "a link":
+        (tmp_path / "elsewhere").write_text("")
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        path.mkdir()
+    with pytest.raises(Unusable, match="it is a link" if trick == "a link" else "directory"):
+        find(SITE)
+    told: list[str] = []
+    assert claim(SITE, tell=told.append) is None
+    assert len(told) == 1 and "cannot be written" in told[0]
+
+
+def test_a_server_without_a_place_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run_file, "_place", lambda: None)
+    told: list[str] = []
+    assert claim(SITE, tell=told.append) is None and find(SITE) == []
+    assert told == ["No place for a run file: rpyserve --inspect does not find this server."]
+
+
+def test_where_there_are_no_locks_nothing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    with pytest.raises(Unusable, match="Windows"):
+        find(SITE)

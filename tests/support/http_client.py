@@ -115,7 +115,12 @@ def chunked(*chunks: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
 
 
 def connect_to(
-    respond: Respond, nursery: trio.Nursery, *, stream: Any = None, **options: Any
+    respond: Respond,
+    nursery: trio.Nursery,
+    *,
+    stream: Any = None,
+    on_record: Callable[[RequestRecord], object] = lambda record: None,
+    **options: Any,
 ) -> Client:
     """Serve a new connection in *nursery*, and return the client's end of it.
 
@@ -124,6 +129,10 @@ def connect_to(
     near, far = memory_stream_pair()
     client = Client(near)
 
+    def note(record: RequestRecord) -> None:
+        client.records.append(record)
+        on_record(record)
+
     async def serve() -> None:
         try:
             await serve_connection(
@@ -131,7 +140,7 @@ def connect_to(
                 respond,
                 client=CLIENT,
                 server=SERVER,
-                on_record=client.records.append,
+                on_record=note,
                 **options,
             )
         finally:

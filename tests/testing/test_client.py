@@ -9,12 +9,22 @@ import time
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import trio
 
-from rpyserve import BasicAuth, HTTPError, NameVirtualHost, Redirect, Resource, Response, Site
+from rpyserve import (
+    BasicAuth,
+    HTTPError,
+    NameVirtualHost,
+    Redirect,
+    Resource,
+    Response,
+    Site,
+    WSGIResource,
+)
 from rpyserve.testing import AsyncClient, Client
 
 COUNTER = """
@@ -669,3 +679,15 @@ def test_the_fixture_serves_the_site_itself_where_that_is_wanted(
         client = request.getfixturevalue("site_client")
     assert client.get("/a").status_code == 200
     assert (project / "site" / "notes.txt").read_text() == "new"
+
+
+def test_no_time_passes_while_a_wsgi_application_works() -> None:
+    """Its thread is one of a task of the request, which is driven step by step."""
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        time.sleep(0.2)
+        start_response("200 OK", [])
+        return [b"done"]
+
+    with Client(WSGIResource(app)) as client:
+        assert client.get("/").text == "done"
