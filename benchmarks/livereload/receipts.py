@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import re
 import statistics
 import subprocess
 import sys
@@ -128,6 +127,12 @@ class Author:
         """Close its connection."""
         self._client.close()
 
+    def warm_up(self) -> int:
+        """Save once more; return how many pages were told."""
+        self.save({"p00.rpy": GOOD.format(n=time.perf_counter_ns())})
+        told: int = self._client.get("/-/edits/latest.json").json()["pages"]["told"]
+        return told
+
     def edit(self, number: int) -> None:
         """Make one edit, and judge its receipts."""
         kind = self._random.choices(
@@ -175,7 +180,7 @@ class Author:
         if what := self._mistake(told["items"], steps):
             self.result.wrong.append(f"{what}: {answer.text} of {json.dumps(steps)}")
         if len(told["items"]) == 1 and len(steps[-1]) == 1:
-            self.result.longest = max(self.result.longest, len(json.dumps(told["items"][0])))
+            self.result.longest = max(self.result.longest, len(answer.text))
         self._failing |= {name: text or "" for name, text in steps[-1].items()}
 
     def _mistake(self, receipts: list[Any], steps: tuple[Files, ...]) -> str:
@@ -302,7 +307,7 @@ def measure(edits: int, clients: int, seed: int) -> Result:
             thread = threading.Thread(target=browser.run, daemon=True)
             thread.start()
             author = Author(site, server.url, seed)
-            while not re.search(r'"told":24', _warm_up(author, site)):
+            while author.warm_up() < SCRIPTS:
                 pass
             author.result = Result()
             with loaded(server.url, clients):
@@ -312,12 +317,6 @@ def measure(edits: int, clients: int, seed: int) -> Result:
         author.close()
         browser.close()
         return author.result
-
-
-def _warm_up(author: Author, site: Path) -> str:
-    """Save once more, until the browser listens; return what was told."""
-    author.save({"p00.rpy": GOOD.format(n=time.perf_counter_ns())})
-    return author._client.get("/-/edits/latest.json").text
 
 
 def main() -> None:
