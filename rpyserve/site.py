@@ -266,8 +266,8 @@ class Site(ServerObject):
     def adopt_session(self, request: Request, session: Session) -> None:
         """Have the visitor who makes *request* go on with *session*, which was another one's."""
         request._session = session
-        if request._record is not None:
-            request._record.note_session(session)
+        if request._observer is not None:
+            request._observer.note_session(session)
         self._set_session_cookie(request, session, "the session of another browser was taken over")
 
     def session_ids(self, request: Request) -> list[str]:

@@ -31,6 +31,7 @@ from typing import (
     Final,
     Protocol,
     TypeVar,
+    cast,
     overload,
 )
 from urllib.parse import unquote_to_bytes
@@ -212,6 +213,9 @@ class Request(ServerObject):
 
     _record: RequestRecord | None = None
     """What is noted of it while it is answered; None if nobody keeps that."""
+
+    _observer: Any = None
+    """What looks at what its script does; None if nobody wants to know."""
 
     _use: Any = None
     """What this request has of the store outside of the process, if the site has one."""
@@ -456,8 +460,8 @@ class Request(ServerObject):
         session = self._session
         if session is None or not session.touch():
             session = self._session = self.site.session_for(self)
-            if (record := self._record) is not None:
-                record.note_session(session)
+            if self._observer is not None:
+                self._observer.note_session(session)
         _current.set(self)
         return session if sessionInterface is None else sessionInterface(session, None)
 
@@ -836,7 +840,6 @@ class RequestRecord:
         script: the file that served it, relative to the site's directory.
         executed: why that was executed for it, such as ``"first use"``; None if it was not.
         error: the number of its failure; see `ConsoleReporter.failures`.
-        witness: what looks at what the script does; None if nobody wants to know.
         changed: what it changed in its session; None if nobody looked.
         printed: what it printed and logged; None if nobody looked.
         replay_of: the number of the request that it repeats.
@@ -864,7 +867,6 @@ class RequestRecord:
         "started",
         "status",
         "target",
-        "witness",
     )
 
     render: float | None
@@ -872,7 +874,6 @@ class RequestRecord:
     response_start: bytes
     scheme: str
     script: str | None
-    witness: Any
     _session_id: Any
 
     # Few have these.
@@ -929,9 +930,17 @@ class RequestRecord:
         return began if abs(slept) < LEAST_SLEEP else began - slept
 
     @property
+    def session_id(self) -> str | None:
+        """The id that its session had at last; None if it had none."""
+        if self.request is None:
+            return cast("str | None", self._session_id)
+        session = self.request._session
+        return None if session is None else session._uid
+
+    @property
     def session(self) -> str | None:
-        """The first characters of the id that its session had when it was first used."""
-        uid = self._session_id
+        """The first characters of that."""
+        uid = self.session_id
         return uid[:SESSION_NAME] if type(uid) is str else None
 
     @property
@@ -950,12 +959,6 @@ class RequestRecord:
     def held(self) -> float:
         """For how many seconds plain code of its script held the event loop."""
         return (self.execute or 0.0) + (self.render or 0.0)
-
-    def note_session(self, session: Any) -> None:
-        """Take it that the request uses *session* from now on."""
-        self._session_id = session._uid
-        if self.number and self.witness is not None:
-            self.witness.note_session(session)
 
     def __repr__(self) -> str:
         return f"<RequestRecord {self.number}: {self.method} {self.target} {self.status}>"
@@ -993,5 +996,5 @@ class Recording(Protocol):
 # What is known of a request of which nothing is known.
 _UNKNOWN: Final[Mapping[str, Any]] = MappingProxyType({
     "render": None, "response_head": None, "response_start": b"", "scheme": "http", "script": None,
-    "witness": None, "_session_id": None,
+    "_session_id": None,
 })  # fmt: skip

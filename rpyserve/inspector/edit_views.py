@@ -50,9 +50,9 @@ def register_edits(table: Table, edits: Edits, watch: Watch) -> None:
     wait = Field("wait", "duration", "Wait for it, at most 30s")
     query = (Field("after", "number", "Only those after number"), wait)
     for view in (
-        View("edits", "Edits", views.listed, query, is_look=False),
-        View("edits/{number}", "Edit", views.one, (wait,), is_look=False),
-        View("timeline", "Timeline", views.timeline, query, is_look=False),
+        View("edits", "Edits", views.listed, query, is_look=False, is_place=True),
+        View("edits/{number}", "Edit {number}", views.one, (wait,), is_look=False),
+        View("timeline", "Timeline", views.timeline, query, is_look=False, is_place=True),
     ):
         table.add_view(view)
 

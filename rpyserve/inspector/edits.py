@@ -336,7 +336,7 @@ class Edits:
         definitions.observers.append(self.told)
         slow_call_log.observers.append(self._loop_held)
         site.errors.observer = self
-        site.sessions.observer = self._session
+        site.sessions.observers.append(self._session)
         site.on_close(self.close)
 
     def _session(self, session: Session, ended: SessionEnd | None) -> None:

@@ -27,7 +27,7 @@ from rpyserve.inspector import page
 from rpyserve.inspector.request_actions import register_request_actions
 from rpyserve.inspector.request_views import register_requests
 from rpyserve.inspector.script_views import Loaders, register_scripts
-from rpyserve.inspector.session_pages import register_sessions
+from rpyserve.inspector.session_views import SessionViews
 from rpyserve.inspector.site_views import register_site
 from rpyserve.inspector.views import Data, Problem, Question, Table, View
 from rpyserve.resources.auth import Gate
@@ -37,6 +37,7 @@ from rpyserve.util.text import escape_for_log, escape_unprintable
 
 if TYPE_CHECKING:
     from rpyserve.http.request import Request, Responder
+    from rpyserve.inspector.ended_sessions import EndedSessions
     from rpyserve.inspector.recorder import Recorder
 
 PREFIX: Final = "/-/"
@@ -59,6 +60,7 @@ class Inspector:
     Args:
         site: the site.
         recorder: keeps what its requests did.
+        ended: keeps the sessions that have ended.
         respond: answers requests that are sent once more.
         loaders: returns what executes its scripts.
         facts: returns what only the server knows: its connections and options.
@@ -74,6 +76,7 @@ class Inspector:
         self,
         site: Site,
         recorder: Recorder,
+        ended: EndedSessions,
         respond: Responder,
         loaders: Loaders,
         facts: Callable[[], Data],
@@ -86,8 +89,9 @@ class Inspector:
         self._recorder = recorder
         self._answers = Site(Gate(_Answers(self), site))
         self._answers.trusts = lambda request: site.trusts(request)
-        register_site(self.table, site, recorder, loaders, facts)
-        register_sessions(self.table, site)
+        sessions = SessionViews(site, ended)
+        register_site(self.table, site, recorder, sessions.summary, loaders, facts)
+        sessions.register(self.table)
         actions = register_request_actions(
             self.table,
             site,
@@ -133,12 +137,13 @@ class Inspector:
             raise Problem(403, f"Secrets are shown to who sends the token in {TOKEN_FIELD}.")
         if view.is_look:
             self._recorder.watch()
-        data = await view.answer(Question(request, names, fields, path))
+        data = self._head() | await view.answer(Question(request, names, fields, path))
         if view.is_text:
             return _text_response(data["text"])
         if is_json:
-            return _json_response(self._head() | data)
-        return page.of_view(view, data, self.table, self.token)
+            return _json_response(data)
+        shown = data | {"token": self.token}
+        return page.of_view(view, names, shown, self.table, _twin_of(request))
 
     async def act(self, request: Request) -> Response:
         """Answer a POST."""
@@ -155,7 +160,7 @@ class Inspector:
         self.on_done(path, done["done"])
         if wants_json(request):
             return _json_response(self._head() | done)
-        return page.of_action(action, done, self.table)
+        return page.of_action(action, names, done, self.table)
 
     def _is_token(self, given: str) -> bool:
         return compare_digest(given.encode("utf-8", "replace"), self.token.encode())
@@ -190,6 +195,11 @@ class _Answers(Resource):
 def path_of(request: Request) -> str:
     """Return the path of *request* below ``/-/``, decoded."""
     return unquote(request.raw_path.removeprefix(PREFIX))
+
+
+def _twin_of(request: Request) -> str:
+    _, mark, query = request.uri.partition("?")
+    return f"{request.raw_path}.json{mark}{query}"
 
 
 def wants_json(request: Request) -> bool:

@@ -143,7 +143,7 @@ class _Actions:
     ) -> tuple[str, str]:
         """The name of the session's cookie, and what it is for the visitor of *record*."""
         name = self._site._cookie_name(question)
-        uid = record._session_id
+        uid = record.session_id
         if visitor is not Visitor.SAME or uid is None:
             return name, ""
         if uid not in self._site.sessions:

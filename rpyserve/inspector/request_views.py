@@ -56,12 +56,12 @@ def register_requests(table: Table, recorder: Recorder, actions: Iterable[Action
         actions: what else can be done with one of them.
     """
     requests = _Requests(recorder)
-    table.add_view(View("requests", "Requests", requests.listed, QUERY))
+    table.add_view(View("requests", "Requests", requests.listed, QUERY, is_place=True))
     for ending in ("curl", "ps1", "httpx"):
         table.add_view(
             View(f"requests/{{number}}.{ending}", f"As {ending}", requests.copied, is_text=True)
         )
-    table.add_view(View("requests/{number}", "Request", requests.one))
+    table.add_view(View("requests/{number}", "Request {number}", requests.one))
     requests.actions = [
         *actions,
         table.add_action(Action("requests/{number}/pin", "Pin", requests.pin)),

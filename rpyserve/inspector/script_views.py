@@ -32,10 +32,10 @@ Loaders = Callable[[], Iterable["ScriptLoader"]]
 def register_scripts(table: Table, site: Site, recorder: Recorder, loaders: Loaders) -> None:
     """Add to *table* what is to be seen of the scripts of *site*."""
     scripts = _Scripts(site, recorder, loaders)
-    table.add_view(View("scripts", "Scripts", scripts.listed))
-    table.add_view(View("scripts/{path*}", "Script", scripts.one))
+    table.add_view(View("scripts", "Scripts", scripts.listed, is_place=True))
+    table.add_view(View("scripts/{path*}", "{path}", scripts.one))
     table.add_view(View("errors", "Errors", scripts.errors))
-    table.add_view(View("errors/{number}", "Error", scripts.error))
+    table.add_view(View("errors/{number}", "Error {number}", scripts.error))
 
 
 class _Scripts:

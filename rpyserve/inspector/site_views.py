@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 from typing import TYPE_CHECKING, Final
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from rpyserve._names import __version__
+from rpyserve.inspector import site_pages
 from rpyserve.inspector.request_views import summary_of
 from rpyserve.inspector.session_view import portrait_of
 from rpyserve.inspector.views import Data, Question, Table, View
@@ -33,17 +34,19 @@ def register_site(
     table: Table,
     site: Site,
     recorder: Recorder,
+    sessions: Callable[[Question], Awaitable[Data]],
     loaders: Callable[[], Iterable[ScriptLoader]],
     facts: Callable[[], Data],
 ) -> None:
     """Add to *table* what is to be seen of the server as a whole.
 
     Args:
+        sessions: returns how many sessions there are, and the last of them.
         facts: returns what only the server knows: its URLs, connections and options.
     """
-    views = _SiteViews(table, site, recorder, loaders, facts)
-    table.add_view(View("", "Now", views.now))
-    table.add_view(View("site", "Site", views.site))
+    views = _SiteViews(table, site, recorder, sessions, loaders, facts)
+    table.add_view(View("", "Now", views.now, render=site_pages.now, is_place=True))
+    table.add_view(View("site", "Site", views.site, is_place=True))
 
 
 class _SiteViews:
@@ -52,12 +55,14 @@ class _SiteViews:
         table: Table,
         site: Site,
         recorder: Recorder,
+        sessions: Callable[[Question], Awaitable[Data]],
         loaders: Callable[[], Iterable[ScriptLoader]],
         facts: Callable[[], Data],
     ) -> None:
         self._table = table
         self._site = site
         self._recorder = recorder
+        self._sessions = sessions
         self._loaders = loaders
         self._facts = facts
         self._started = time.time()
@@ -67,7 +72,6 @@ class _SiteViews:
         now, records = trio.current_time(), self._recorder.shown()
         running = [each for each in records if each.seconds is None and now - each.started >= LONG]
         ended = [each for each in records if each.seconds is not None]
-        sessions = self._site.sessions.statistics()
         return {
             "started": round(self._started, 3),
             "number": self._recorder.number,
@@ -77,11 +81,7 @@ class _SiteViews:
             "broken": self._broken(),
             "last": [summary_of(each) for each in ended[: -LAST - 1 : -1]],
             "minute": _figures([each.seconds for each in ended if now - each.started < MINUTE]),
-            "sessions": {
-                "live": sessions.live,
-                "made": sessions.made,
-                "ended": {reason.value: count for reason, count in sessions.ended.items()},
-            },
+            "sessions": await self._sessions(question),
             "kept_bytes": self._recorder.kept_bytes,
         } | self._table.described()
 

@@ -267,10 +267,11 @@ class ResponseWriter:
                 self._has_events = _has_events(head)
                 if self._has_events:
                     chunks = ChunkIterator(partial(self._wait_next_event, chunks))
-                witness = self.record.witness
+                request = self.record.request
+                observer = None if request is None else request._observer
                 async for chunk in chunks:
-                    if witness is not None:
-                        witness.note_chunk(chunk)
+                    if observer is not None:
+                        observer.note_chunk(chunk)
                     # It goes out before the next is asked for. A turn of the loop for each would
                     # cost more than the chunk, and nobody can cancel this task before there is one.
                     rest = self._transport.send_parts_nowait(self._frame(chunk))

@@ -62,10 +62,12 @@ if TYPE_CHECKING:
     from rpyserve.http.response import Response
     from rpyserve.inspector.edit_views import Watch
     from rpyserve.inspector.edits import Edits
+    from rpyserve.inspector.ended_sessions import EndedSessions
     from rpyserve.inspector.inspector import Inspector
     from rpyserve.inspector.recorder import Recorder
     from rpyserve.production.metrics import Metrics
     from rpyserve.scripts.loader import ScriptLoader
+    from rpyserve.sessions.session import Session
 
 # Seconds that open requests have once the server is to stop; async callbacks of sessions too.
 GRACE: Final = 5.0
@@ -511,17 +513,30 @@ def _inspect(
     """Return what answers with the inspector's pages; it is made for the first who may see it."""
 
     @functools.cache
+    def ended_sessions() -> EndedSessions:
+        from rpyserve.inspector.ended_sessions import EndedSessions
+
+        return EndedSessions()
+
+    @functools.cache
     def inspector() -> Inspector:
         from rpyserve.inspector.inspector import Inspector
 
         loaders = partial(_loaders_of, site)
-        made = Inspector(site, recorder, interruptible(site.respond), loaders, facts)
+        respond = interruptible(site.respond)
+        made = Inspector(site, recorder, ended_sessions(), respond, loaders, facts)
         if watch is not None and edits is not None:
             from rpyserve.inspector.edit_views import register_edits
 
             register_edits(made.table, edits(), watch)
             made.on_done = edits().note_action
         return made
+
+    def note_end(session: Session, reason: SessionEnd | None) -> None:
+        if reason is not None:
+            ended_sessions().add(session, reason)
+
+    site.sessions.observers.append(note_end)
 
     def inspect(request: Request) -> Awaitable[Response] | None:
         return inspector().response_to(request) if site.trusts(request) else None

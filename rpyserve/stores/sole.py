@@ -110,6 +110,8 @@ class SolePersistence(Persistence):
         except Unavailable:
             if request._session is not None:
                 self._note_unwritten(request._session._record)
+            if _uses_registry(request._use):
+                self._note_unwritten(self._registry)
             raise
 
     def _note_unwritten(self, record: Record | None) -> None:

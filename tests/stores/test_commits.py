@@ -227,6 +227,27 @@ async def test_a_file_that_is_deleted_meanwhile_has_all(path: Path, autojump_clo
         assert await store.take(KEYS[0]) is not None and await store.take(KEYS[1]) is not None
 
 
+def vote(request: Request) -> str:
+    """Counts in the registry, and has no session."""
+    registry = request.site.registry
+    if request.path == "/vote":
+        registry["votes"] = registry.get("votes", 0) + 1
+    return str(registry.get("votes"))
+
+
+async def test_what_the_registry_alone_was_put_for_is_written_after_a_failure(
+    path: Path, autojump_clock: Any
+) -> None:
+    async with running(path, vote) as (site, connection):
+        assert (await Visitor(site).get("/vote")).text == "1"
+        connection.is_full = True
+        assert (await Visitor(site).get("/vote")).status == 503
+        connection.is_full = False
+        assert (await Visitor(site).get("/")).text == "2"
+    async with running(path, vote) as (site, _):
+        assert (await Visitor(site).get("/")).text == "2"
+
+
 @pytest.mark.parametrize("count", [1, 3])
 async def test_all_who_wait_are_told_of_a_failure(
     path: Path, count: int, autojump_clock: Any
