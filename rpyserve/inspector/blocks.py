@@ -344,6 +344,9 @@ def field(given: Data, name: str, value: str = "") -> Markup:
         value: what is in it.
     """
     label = html('<label for="{}">{}</label>', name, given["help"] or given["name"])
+    if given["kind"] == "check":
+        box = '<input type=checkbox id="{}" name="{}" value=yes>'
+        return html("<span class=check>{}{}</span>", html(box, name, given["name"]), label)
     if "|" in given["kind"]:
         options = NOTHING.join(
             html("<option{}>{}</option>", Markup(" selected") if each == value else NOTHING, each)
@@ -351,8 +354,9 @@ def field(given: Data, name: str, value: str = "") -> Markup:
         )
         return html('{}<select id="{}" name="{}">{}</select>', label, name, given["name"], options)
     return html(
-        '{}<input id="{}" name="{}" value="{}" placeholder="{}" autocomplete=off>',
+        '{}<input data-kind="{}" id="{}" name="{}" value="{}" placeholder="{}" autocomplete=off>',
         label,
+        given["kind"],
         name,
         given["name"],
         text(value),

@@ -91,6 +91,7 @@ class Inspector:
         table: the views and the actions.
         token: what each action must bring; another one in each run.
         boot: tells this run of the server from others.
+        on_done: called with the path of each action that was done, and what is said of it.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Inspector:
         self.boot = secrets.token_hex(4)
         self.table = Table(self.boot)
         self.token = secrets.token_urlsafe(24)
+        self.on_done: Callable[[str, str], object] = lambda path, done: None
         self._site = site
         self._server = server
         self._recorder = recorder
@@ -163,7 +165,8 @@ class Inspector:
         fields = _query_of(request)
         if "secrets" in fields and not self._is_token(_token_field(request)):
             raise Problem(403, f"Secrets are shown to who sends the token in {TOKEN_FIELD}.")
-        self._recorder.watch()
+        if view.is_look:
+            self._recorder.watch()
         data = self._head() | await view.answer(Question(request, names, fields, path))
         if view.is_text:
             return _text_response(data["text"])
@@ -185,6 +188,7 @@ class Inspector:
         done = await action.perform(Question(request, names, fields, path))
         self._recorder.tell()
         log.info("Inspector, %s: %s", escape_for_log(path), escape_unprintable(done["done"]))
+        self.on_done(path, done["done"])
         if wants_json(request):
             return _json_response(self._head() | done)
         return page.of_action(action, names, done, self.table)
@@ -273,7 +277,7 @@ def _as_text(name: str, value: Any) -> str:
 
 async def _body_of(request: Request) -> bytes:
     parts, size = [], 0
-    told = request._content_length
+    told = request._body_length
     if told is None or told <= MOST_BYTES:
         async for chunk in request.body_chunks() or _nothing():
             size += len(chunk)

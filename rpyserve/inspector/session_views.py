@@ -248,7 +248,7 @@ class SessionViews:
             "ended": None,
             "you": self._is_yours(session, question),
             **self._times_of(session),
-            "holds": _leaves(portrait.leaves),
+            "holds": leaves_as_data(portrait.leaves),
             "is_whole": portrait.is_whole,
             "callbacks": [self._described_callback(each) for each in callbacks],
             "actions": [each.on(id=handle_of(session)) for each in self._actions],
@@ -258,7 +258,7 @@ class SessionViews:
         return {
             **_summary_of_ended(ended),
             "class": ended.kind,
-            "holds": None if ended.leaves is None else _leaves(ended.leaves),
+            "holds": None if ended.leaves is None else leaves_as_data(ended.leaves),
             "callbacks": [self._described_callback(each) for each in ended.callbacks],
         }
 
@@ -405,7 +405,7 @@ def _cursor_of(text: str) -> tuple[float, str]:
 # What a session holds; nothing of the author's is called
 
 
-def _leaves(leaves: Sequence[Leaf]) -> list[Data]:
+def leaves_as_data(leaves: Sequence[Leaf]) -> list[Data]:
     return [
         {
             "path": each.path,

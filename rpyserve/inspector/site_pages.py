@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from rpyserve.inspector import blocks, session_pages
-from rpyserve.inspector.blocks import NOTHING, Column, Row
+from rpyserve.inspector.blocks import LINE, NOTHING, Column, Row
+from rpyserve.inspector.script_pages import tasks
 from rpyserve.util.html import html
 from rpyserve.util.text import format_size
 
@@ -140,3 +142,49 @@ def _of(shown: int, of: int) -> Markup | str:
 def _costs(data: Data) -> str:
     kept = format_size(data["kept_bytes"])
     return f"Request {data['number']:,} was the last one. Of bodies, {kept} are kept in memory."
+
+
+# What the site is
+
+
+def site(data: Data) -> Markup:
+    """Return the page of the options, the registry, tasks and modules."""
+    settings = [
+        ("Directory", LINE.join(blocks.code(each) for each in data["directories"])),
+        ("Running for", blocks.span(int(data["at"] - data["started"]))),
+        ("Sessions expire after", _lifetime(data["session_timeout"])),
+        ("Sessions at most", data["max_sessions"] or "any number"),
+        ("Sessions are kept in", data["session_store"]),
+        ("Open connections", data.get("connections", 0)),
+    ]
+    parts = [
+        blocks.facts(settings),
+        blocks.section("Registry", _registry(data["registry"])),
+        blocks.section("Background tasks", tasks(data["tasks"])),
+        blocks.section("Modules of the site", _modules(data["modules"])),
+        blocks.section("Options", blocks.facts(_options(data.get("options", {})))),
+        blocks.section("Versions", blocks.facts(data["versions"].items())),
+    ]
+    return LINE.join(parts)
+
+
+def _lifetime(seconds: float | None) -> str:
+    return "as their class says" if seconds is None else blocks.span(seconds)
+
+
+def _registry(leaves: list[Data]) -> Markup:
+    if not leaves:
+        return blocks.empty("Nothing.", 'Scripts keep values for all: registry["name"] = value.')
+    return blocks.tree(leaves)
+
+
+def _modules(files: list[str]) -> Markup:
+    if not files:
+        return blocks.empty("No script has imported a module of the site.")
+    items = [html("<li>{}</li>", blocks.code(each)) for each in files]
+    return html("<ul class=plain>{}</ul>", LINE.join(items))
+
+
+def _options(options: Data) -> Iterator[tuple[str, object]]:
+    for name, value in options.items():
+        yield name, blocks.code(", ".join(value) if isinstance(value, list) else value)

@@ -72,7 +72,8 @@ class Field:
 
     Args:
         name: its name in the query, a form or JSON.
-        kind: ``text``, ``number``, ``duration``, or the choices, divided by ``|``.
+        kind: ``text``, ``number``, ``duration``, ``check`` (for ``yes`` or nothing), or the
+            choices, divided by ``|``.
         help: what it is, in a few words.
         example: what somebody may have written in it.
     """
@@ -93,6 +94,7 @@ class View:
         answer: returns what it shows.
         fields: what its query may have.
         is_text: whether it is the plain ``text`` in what it returns, without a page and JSON.
+        is_look: whether requests record more for a while because somebody has looked at it.
         render: makes the content of its page of what it shows; None for an outline of that.
         place: where the link to it is among those in all pages, from 1; 0 if there is none.
         count: returns the number that stands beside that link.
@@ -103,6 +105,7 @@ class View:
     answer: Callable[[Question], Awaitable[Data]]
     fields: tuple[Field, ...] = ()
     is_text: bool = False
+    is_look: bool = True
     render: Renderer | None = None
     place: int = 0
     count: Callable[[], int] | None = None

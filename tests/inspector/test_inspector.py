@@ -15,7 +15,6 @@ from rpyserve import Resource, Site
 from rpyserve.inspector import blocks
 from rpyserve.inspector.inspector import MOST_BYTES
 from rpyserve.inspector.recorder import Recorder
-from rpyserve.livereload.change_feed import ChangeFeed
 from rpyserve.resources.resource import Resource as Root
 from rpyserve.serving.run import _inspect, _with_own_pages
 from tests.support.in_process import Answer, Visitor
@@ -45,7 +44,7 @@ class Served:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.respond = _with_own_pages(
-            site.respond, None, _inspect(site, Recorder(), ChangeFeed(), dict)
+            site.respond, None, _inspect(site, Recorder(), dict)
         )
 
 
