@@ -102,9 +102,9 @@ class Inspector:
         server: Server,
     ) -> None:
         self.boot = secrets.token_hex(4)
+        self.on_done: Callable[[str, str], object] = lambda path, done: None
         self.table = Table(self.boot)
         self.token = secrets.token_urlsafe(24)
-        self.on_done: Callable[[str, str], object] = lambda path, done: None
         self._site = site
         self._server = server
         self._recorder = recorder

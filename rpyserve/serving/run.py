@@ -453,9 +453,9 @@ async def _serve_until(
         site.recorder = recorder = Recorder(shutdown.running)
         access_log.keep = recorder.keep
         edits = None if live_reload is None else _edits_of(site, live_reload)
+        feed = ChangeFeed() if live_reload is None else live_reload.feed
         facts = partial(_facts, settings, shutdown)
-        feed = None if live_reload is None else live_reload.feed
-        inspect = _inspect(site, recorder, facts, live_reload, edits, feed)
+        inspect = _inspect(site, recorder, feed, facts, live_reload, edits)
     respond = interruptible(_with_own_pages(site.respond, live_reload, inspect))
     respond = _with_tools(respond, site, settings, shutdown, metrics)
     respond = as_deployed(respond, endpoint.names, settings)
@@ -508,18 +508,12 @@ def _with_own_pages(
 def _inspect(
     site: Site,
     recorder: Recorder,
+    feed: ChangeFeed,
     facts: Callable[[], dict[str, Any]],
     watch: Watch | None = None,
     edits: Callable[[], Edits] | None = None,
-    feed: ChangeFeed | None = None,
 ) -> Inspect:
-    """Return what answers with the inspector's pages; it is made for the first who may see it.
-
-    Args:
-        feed: the streams of live reload, as a browser has a few connections for all; None if there
-            are none.
-    """
-    places = feed or ChangeFeed()
+    """Return what answers with the inspector's pages; it is made for the first who may see it."""
 
     @functools.cache
     def ended_sessions() -> EndedSessions:
@@ -535,7 +529,7 @@ def _inspect(
             respond=interruptible(site.respond),
             loaders=partial(_loaders_of, site),
             facts=facts,
-            places=places,
+            places=feed,
             with_morphing=endpoints.morphing_script,
         )
         made = Inspector(site, recorder, ended_sessions(), server)
@@ -554,7 +548,7 @@ def _inspect(
             recorder.tell()
 
     site.sessions.observers.append(note)
-    places.on_change = recorder.tell
+    feed.on_change = recorder.tell
 
     def inspect(request: Request) -> Awaitable[Response] | None:
         return inspector().response_to(request) if site.trusts(request) else None
