@@ -538,6 +538,7 @@ def _inspect(
 
             register_edits(made.table, edits(), watch)
             made.on_done = edits().note_action
+            edits().timeline.news.listen(recorder.tell)
         return made
 
     def note(session: Session, reason: SessionEnd | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -290,3 +291,42 @@ def test_markup_in_every_field_is_text(server: Server, context: Any, evil: str) 
         assert page.locator("main img, main script").count() == 0
         assert page.violations == page.errors == []
         page.close()
+
+
+@pytest.mark.skipif(
+    find_spec("axe_playwright_python") is None, reason="this needs axe-playwright-python"
+)
+@pytest.mark.parametrize("width", [320, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(
+    server: Server, browser: Any, counter: str, width: int, scheme: str
+) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    context = browser.new_context(
+        viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True
+    )
+    visit(context, f"{counter}?end")
+    visit(context, f"{server.url}/broken")
+    visit(context, counter)
+    data = context.request.get(f"{server.url}/-/.json").json()
+    views = [each["path"].removeprefix("/-/").removesuffix(".json") for each in data["views"]]
+    plain = [each for each in views if "{" not in each]
+    ended = context.request.get(f"{server.url}/-/sessions.json").json()["ended_lately"][0]["id"]
+    named = [f"sessions/{own_session(context, server)}", f"sessions/{ended}", "sessions/unknown"]
+    page = new_tab(context)
+    for view in (
+        *plain,
+        *named,
+        "clock?seconds=15m",
+        "requests/1",
+        "errors/1",
+        "scripts/counter.rpy",
+    ):
+        page.goto(f"{server.url}/-/{view}")
+        found = Axe().run(page).response["violations"]
+        places = [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]
+        assert (view, places) == (view, [])
+        is_wide = "document.documentElement.scrollWidth > innerWidth"
+        assert not page.evaluate(is_wide), f"{view} can be scrolled sideways"
+    context.close()
