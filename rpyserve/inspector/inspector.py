@@ -69,6 +69,7 @@ class Inspector:
         table: the views and the actions.
         token: what each action must bring; another one in each run.
         boot: tells this run of the server from others.
+        on_done: called with the path of each action that was done, and what is said of it.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Inspector:
         self.table = Table()
         self.token = secrets.token_urlsafe(24)
         self.boot = secrets.token_hex(4)
+        self.on_done: Callable[[str, str], object] = lambda path, done: None
         self._site = site
         self._recorder = recorder
         self._answers = Site(Gate(_Answers(self), site))
@@ -133,7 +135,8 @@ class Inspector:
         fields = dict(parse_qsl(request.uri.partition("?")[2], keep_blank_values=True))
         if "secrets" in fields and not self._is_token(_token_field(request)):
             raise Problem(403, f"Secrets are shown to who sends the token in {TOKEN_FIELD}.")
-        self._recorder.watch()
+        if view.is_look:
+            self._recorder.watch()
         data = self._head() | await view.answer(Question(request, names, fields, path))
         if view.is_text:
             return _text_response(data["text"])
@@ -154,6 +157,7 @@ class Inspector:
         self._recorder.watch()
         done = await action.perform(Question(request, names, fields, path))
         log.info("Inspector, %s: %s", escape_for_log(path), escape_unprintable(done["done"]))
+        self.on_done(path, done["done"])
         if wants_json(request):
             return _json_response(self._head() | done)
         return page.of_action(action, names, done, self.table)
