@@ -231,6 +231,7 @@ class Request(ServerObject):
         server: Address = ("127.0.0.1", 8080),
         scheme: str = "http",
         body: AsyncIterable[bytes] | None = None,
+        body_length: int | None = None,
         wait_client_left: Callable[[], Awaitable[None]] = trio.sleep_forever,
     ) -> None:
         self.method = method
@@ -249,6 +250,7 @@ class Request(ServerObject):
 
         self.content: BinaryIO = io.BytesIO()
         self._body = body
+        self._body_length = body_length  # None: nobody knows before its end
         self._closers: list[Callable[[], object]] = []
 
         # What the script has said about the response.
@@ -656,17 +658,11 @@ class Request(ServerObject):
                 form.finish()
             self.content.seek(0)
             return
-        self.content = spooled_file(self.on_close, length=self._content_length)
+        self.content = spooled_file(self.on_close, length=self._body_length)
         with disk_full_as_507():
             await self._copy(body, self.content, limit)
             self._has_raw_form = is_form and self.content.tell() > 0
             self.content.seek(0)  # writes what is still buffered
-
-    @property
-    def _content_length(self) -> int | None:
-        """How many bytes the body has; None if the client does not say."""
-        told = self.raw_headers.values.get(b"content-length", b"")
-        return int(told) if told.isdigit() and len(told) < 20 else None
 
     async def _copy(
         self, body: AsyncIterable[bytes], sink: BinaryIO | MultipartForm, limit: int | None

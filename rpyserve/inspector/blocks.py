@@ -63,6 +63,12 @@ def span(seconds: float) -> str:
     return " ".join(parts) or "0 s"
 
 
+def milliseconds(seconds: float) -> str:
+    """Return how long something took: ``0.4 ms``, ``12 ms``, ``1,204 ms``."""
+    value = seconds * 1000
+    return f"{value:.1f} ms" if value < 9.95 else f"{value:,.0f} ms"
+
+
 def ago(seconds: float) -> Markup:
     """Return how long ago something was."""
     return html("<span data-ago={}>{}</span>", f"{seconds:.1f}", ago_words(seconds))
@@ -337,6 +343,9 @@ def field(given: Data, name: str, value: str = "") -> Markup:
         value: what is in it.
     """
     label = html('<label for="{}">{}</label>', name, given["help"] or given["name"])
+    if given["kind"] == "check":
+        box = '<input type=checkbox id="{}" name="{}" value=yes>'
+        return html("<span class=check>{}{}</span>", html(box, name, given["name"]), label)
     if "|" in given["kind"]:
         options = NOTHING.join(
             html("<option{}>{}</option>", Markup(" selected") if each == value else NOTHING, each)
@@ -344,8 +353,9 @@ def field(given: Data, name: str, value: str = "") -> Markup:
         )
         return html('{}<select id="{}" name="{}">{}</select>', label, name, given["name"], options)
     return html(
-        '{}<input id="{}" name="{}" value="{}" placeholder="{}" autocomplete=off>',
+        '{}<input data-kind="{}" id="{}" name="{}" value="{}" placeholder="{}" autocomplete=off>',
         label,
+        given["kind"],
         name,
         given["name"],
         text(value),

@@ -242,7 +242,7 @@ def _as_text(name: str, value: Any) -> str:
 
 async def _body_of(request: Request) -> bytes:
     parts, size = [], 0
-    told = request._content_length
+    told = request._body_length
     if told is None or told <= MOST_BYTES:
         async for chunk in request.body_chunks() or _nothing():
             size += len(chunk)

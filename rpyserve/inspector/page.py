@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -123,9 +124,8 @@ def _response(
     place: str | None = None,
     headers: Mapping[str, str] = NO_FIELDS,
 ) -> Response:
-    places = blocks.LINE.join(
-        _place(view, view.path == place) for view in table.views if view.is_place
-    )
+    listed = sorted((view for view in table.views if view.place), key=attrgetter("place"))
+    places = blocks.LINE.join(_place(view, view.path == place) for view in listed)
     page = html(_FRAME, title=blocks.text(title), places=places, body=body, footer=footer)
     fields = HEADERS | {"Content-Type": "text/html; charset=utf-8"} | dict(headers)
     return Response(page.encode("utf-8", "backslashreplace"), status, fields)

@@ -112,7 +112,7 @@ class SessionViews:
                 self.listed,
                 _QUERY,
                 render=session_pages.sessions,
-                is_place=True,
+                place=2,
                 count=lambda: len(self._store),
             )
         )
@@ -163,7 +163,6 @@ class SessionViews:
             "made": counts.made,
             "ended": {reason.value: count for reason, count in counts.ended.items()},
             "used_last": [self._summary(each, question) for _, _, each in rows],
-            "ended_last": [_summary_of_ended(each) for each in self._ended.newest_first()[:LAST]],
         }
 
     async def _found(
@@ -249,7 +248,7 @@ class SessionViews:
             "ended": None,
             "you": self._is_yours(session, question),
             **self._times_of(session),
-            "holds": _leaves(portrait.leaves),
+            "holds": leaves_as_data(portrait.leaves),
             "is_whole": portrait.is_whole,
             "callbacks": [self._described_callback(each) for each in callbacks],
             "actions": [each.on(id=handle_of(session)) for each in self._actions],
@@ -259,7 +258,7 @@ class SessionViews:
         return {
             **_summary_of_ended(ended),
             "class": ended.kind,
-            "holds": None if ended.leaves is None else _leaves(ended.leaves),
+            "holds": None if ended.leaves is None else leaves_as_data(ended.leaves),
             "callbacks": [self._described_callback(each) for each in ended.callbacks],
         }
 
@@ -406,7 +405,7 @@ def _cursor_of(text: str) -> tuple[float, str]:
 # What a session holds; nothing of the author's is called
 
 
-def _leaves(leaves: Sequence[Leaf]) -> list[Data]:
+def leaves_as_data(leaves: Sequence[Leaf]) -> list[Data]:
     return [
         {
             "path": each.path,

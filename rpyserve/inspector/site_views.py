@@ -15,6 +15,7 @@ from rpyserve._names import __version__
 from rpyserve.inspector import site_pages
 from rpyserve.inspector.request_views import summary_of
 from rpyserve.inspector.session_view import portrait_of
+from rpyserve.inspector.session_views import leaves_as_data
 from rpyserve.inspector.views import Data, Question, Table, View
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ def register_site(
         facts: returns what only the server knows: its URLs, connections and options.
     """
     views = _SiteViews(table, site, recorder, sessions, loaders, facts)
-    table.add_view(View("", "Now", views.now, render=site_pages.now, is_place=True))
-    table.add_view(View("site", "Site", views.site, is_place=True))
+    table.add_view(View("", "Now", views.now, render=site_pages.now, place=1))
+    table.add_view(View("site", "Site", views.site, render=site_pages.site, place=9))
 
 
 class _SiteViews:
@@ -97,6 +98,7 @@ class _SiteViews:
                     "page": each.page,
                     "title": each.report.title,
                     "since": since,
+                    "ago": round(max(0.0, time.time() - since), 3),
                     "times": times,
                     "url": f"/-/errors/{each.number}",
                 }
@@ -112,10 +114,7 @@ class _SiteViews:
             "session_timeout": self._site.sessions.timeout,
             "max_sessions": self._site.sessions.max_sessions,
             "session_store": _store_of(self._site),
-            "registry": [
-                {"path": each.path, "shown": each.shown}
-                for each in portrait_of(self._site.registry).leaves
-            ],
+            "registry": leaves_as_data(portrait_of(self._site.registry).leaves),
             "tasks": [
                 {"name": job.name, "state": job.state, "of": origin.name}
                 for origin, job in self._site.tasks.jobs()

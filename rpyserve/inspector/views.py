@@ -72,7 +72,8 @@ class Field:
 
     Args:
         name: its name in the query, a form or JSON.
-        kind: ``text``, ``number``, ``duration``, or the choices, divided by ``|``.
+        kind: ``text``, ``number``, ``duration``, ``check`` (for ``yes`` or nothing), or the
+            choices, divided by ``|``.
         help: what it is, in a few words.
         example: what somebody may have written in it.
     """
@@ -95,7 +96,7 @@ class View:
         is_text: whether it is the plain ``text`` in what it returns, without a page and JSON.
         is_look: whether requests record more for a while because somebody has looked at it.
         render: makes the content of its page of what it shows; None for an outline of that.
-        is_place: whether all pages have a link to it.
+        place: where the link to it is among those in all pages, from 1; 0 if there is none.
         count: returns the number that stands beside that link.
     """
 
@@ -106,7 +107,7 @@ class View:
     is_text: bool = False
     is_look: bool = True
     render: Renderer | None = None
-    is_place: bool = False
+    place: int = 0
     count: Callable[[], int] | None = None
 
     def title_for(self, names: Mapping[str, str]) -> str:

@@ -550,15 +550,15 @@ def _facts(settings: Settings, shutdown: Shutdown) -> dict[str, Any]:
 
 
 def _plain(thing: Any) -> dict[str, Any]:
-    """Return the fields of *thing* that have plain values; `Limits` among them."""
+    """Return the fields of *thing* that say something, with plain values; `Limits` among them."""
     found: dict[str, Any] = {}
     for each in fields(thing):
         value = getattr(thing, each.name)
         if isinstance(value, Limits):
-            found[each.name] = _plain(value)
-        elif value is None or isinstance(value, (str, int, float, bool)):
+            found |= {f"limits.{name}": limit for name, limit in _plain(value).items()}
+        elif isinstance(value, (str, int, float)) and value not in ("", False, math.inf):
             found[each.name] = value
-        elif isinstance(value, tuple):
+        elif isinstance(value, tuple) and value:
             found[each.name] = [str(item) for item in value]
     return found
 

@@ -107,7 +107,7 @@ async def test_waiting_for_a_change(
         feed.close()
 
 
-@pytest.mark.parametrize("leaving", [0, 1, AT_ONCE, 150])
+@pytest.mark.parametrize("leaving", [0, 1, AT_ONCE, 150, 199])
 async def test_of_many_some_are_told_at_once_and_all_in_the_end(
     leaving: int, feed: ChangeFeed, nursery: trio.Nursery
 ) -> None:
