@@ -7,10 +7,10 @@ a script's business: cancellation, an interrupt from the console, and a client t
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from rpyserve.diagnostics.model import ErrorReport
     from rpyserve.scripts.execution import Execution
     from rpyserve.scripts.importer import SourceObserver
-    from rpyserve.sessions.transient import Watch
     from rpyserve.stores.persistence import Persistence
 
 __all__ = ["Site"]
@@ -167,7 +166,7 @@ class Site(ServerObject):
     async def _answer(self, request: Request) -> Response:
         if request.uri == "*":
             return options_response(HTTP_METHODS)  # of the server as a whole (RFC 9110, 9.3.7)
-        error_handler = functools.partial(self._stream_error_response, request)
+        error_handler = partial(self._stream_error_response, request)
         try:
             resource = await traverse(self.root, request)
             if self.session_locks.held and resource._wants_session:
@@ -250,7 +249,7 @@ class Site(ServerObject):
                 return session
         session = self.sessions.make()
         if any(self.sessions.has_changed(uid, request._id_changes) for uid in ids):
-            request.on_close(functools.partial(_expire_without_cookie, session, request))
+            request.on_close(partial(_expire_without_cookie, session, request))
         else:
             self._set_session_cookie(request, session, "getSession() made a session")
         return session
@@ -266,8 +265,8 @@ class Site(ServerObject):
     def adopt_session(self, request: Request, session: Session) -> None:
         """Have the visitor who makes *request* go on with *session*, which was another one's."""
         request._session = session
-        if request._record is not None:
-            request._record.note_session(session)
+        if request._observer is not None:
+            request._observer.note_session(session)
         self._set_session_cookie(request, session, "the session of another browser was taken over")
 
     def session_ids(self, request: Request) -> list[str]:
@@ -305,7 +304,9 @@ class Site(ServerObject):
     def watch_execution(self, execution: Execution, request: Request) -> None:
         """Look, before the answer to *request*, at what it keeps of what *execution* defines."""
         if request._watch is None:
-            request._watch = _watch_class()(self, request)
+            from rpyserve.sessions.transient import Watch  # many sites never need it
+
+            request._watch = Watch(self, request)
             request.on_close(request._watch.close)
         request._watch.add(execution)
 
@@ -320,7 +321,7 @@ class Site(ServerObject):
             if not holds_much(self.registry):
                 return None
             self._much_in = definitions.generation
-        return functools.partial(bring_up_to_date_in_slices, self.registry)
+        return partial(bring_up_to_date_in_slices, self.registry)
 
     def background(self, function: Callable[..., object], *args: Any) -> Job:
         """Run ``function(*args)`` beside the site; a plain function in a thread.
@@ -549,13 +550,6 @@ class Site(ServerObject):
             private=why,
         )
         return pages.error_page(request, busy, trusted=self.trusts(request))
-
-
-@functools.cache
-def _watch_class() -> type[Watch]:
-    from rpyserve.sessions.transient import Watch  # many sites never need it
-
-    return Watch
 
 
 def _refuse_kept(request: Request, response: Response) -> None:

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from urllib.parse import quote
@@ -193,6 +193,28 @@ def check(root: str, *, follow_symlinks: bool = False) -> Report:
     return report
 
 
+def check_sources(root: str, sources: Mapping[str, bytes]) -> Report:
+    """Check some of a site's files only, and what their names stand for in the others.
+
+    Meant for a thread of a running server, so Python's own warnings, which are one setting for the
+    whole process, are left as they are: there is no `Rule.PYTHON_WARNING` in the report.
+
+    Args:
+        root: the directory of the site, resolved.
+        sources: the contents of scripts and modules, by their paths relative to it.
+    """
+    scripts = [path for path in sources if path.endswith(".rpy")]
+    report = Report(root, len(scripts), len(sources) - len(scripts))
+    imports = ImportChecker(SiteModules(root))
+    for path, data in sources.items():
+        tree = _compiled(path, data, report)
+        if tree is not None:
+            _check_tree(path, tree, report, imports, is_module=not path.endswith(".rpy"))
+    if imports.search_path_changes:
+        report.drop(Rule.UNRESOLVED_IMPORT)
+    return report
+
+
 def _check_modules(paths: list[str], report: Report, imports: ImportChecker) -> None:
     """Check the modules that scripts, or these modules, import; others need only be Python."""
     modules = {os.path.join(report.root, path): path for path in paths}
@@ -207,8 +229,13 @@ def _check_modules(paths: list[str], report: Report, imports: ImportChecker) -> 
 
 def _check_code(path: str, report: Report, imports: ImportChecker, *, is_module: bool) -> None:
     tree = _parse(path, report)
-    if tree is None:
-        return
+    if tree is not None:
+        _check_tree(path, tree, report, imports, is_module=is_module)
+
+
+def _check_tree(
+    path: str, tree: ast.Module, report: Report, imports: ImportChecker, *, is_module: bool
+) -> None:
     bindings = ModuleBindings(tree)
     if not is_module:
         report.add(path, check_resource(tree, bindings))
@@ -279,17 +306,24 @@ def _parse(path: str, report: Report) -> ast.Module | None:
         return None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        try:
-            tree = compile_source(data, file).tree
-        except Exception as exc:  # code that is nested too deep is no SyntaxError
-            line = getattr(exc, "lineno", None) or 1
-            hint = advice.advice_for(exc) or "Correct this line, or the one above it."
-            report.add(path, [Finding(line, Rule.SYNTAX_ERROR, summary(exc), hint)])
-            return None
+        tree = _compiled(path, data, report)
+    if tree is None:
+        return None
     for line, text in dict.fromkeys((each.lineno, str(each.message)) for each in caught):
         what = f"Python warns about this line: {text}."
         report.add(path, [Finding(line, Rule.PYTHON_WARNING, what, "Write what you mean.")])
     return tree
+
+
+def _compiled(path: str, data: bytes, report: Report) -> ast.Module | None:
+    """Return the syntax tree of *data*; None if it has none, which is a finding."""
+    try:
+        return compile_source(data, os.path.join(report.root, path)).tree
+    except Exception as exc:  # code that is nested too deep is no SyntaxError
+        line = getattr(exc, "lineno", None) or 1
+        hint = advice.advice_for(exc) or "Correct this line, or the one above it."
+        report.add(path, [Finding(line, Rule.SYNTAX_ERROR, summary(exc), hint)])
+        return None
 
 
 def _list(number: int, noun: str, other_number: int, other_noun: str) -> str:

@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from rpyserve.util.author_code import display_path
 from rpyserve.util.exceptions import is_on_console, unwrap_group
@@ -43,6 +43,19 @@ MAX_NOTE_LINES: Final = 6
 
 # When errors are written
 
+
+class FailureObserver(Protocol):
+    """Is told of failures as they come and go."""
+
+    def failed(self, what: str, page: str, report: ErrorReport) -> object:
+        """*what* failed, which answers *page*, if it is one; once for each error."""
+        ...
+
+    def mended(self, page: str) -> object:
+        """*page*, which had failed, has been answered well."""
+        ...
+
+
 _Key = tuple[object, ...]
 
 
@@ -67,12 +80,14 @@ class ConsoleReporter:
 
     Attributes:
         failed_pages: the paths of pages that failed of late, each with the key of its failure.
+        observer: is told of failures, and of pages that fail no more.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._reported: dict[_Key, _Reported] = {}
         self.failed_pages: dict[str, _Key] = {}
+        self.observer: FailureObserver | None = None
         self._clients: set[str] = set()
 
     def report(self, what: str, report: ErrorReport, *, page: str = "") -> bool:
@@ -87,10 +102,13 @@ class ConsoleReporter:
         """
         if max(len(self._reported), len(self.failed_pages)) >= MAX_REMEMBERED:
             self.reset()
+            self.failed_pages.clear()
         key = _key(report)
+        known = self._reported.get(key)
+        if self.observer is not None and (known is None or self.failed_pages.get(page, key) != key):
+            self.observer.failed(what, page, report)
         if page:
             self.failed_pages[page] = key
-        known = self._reported.get(key)
         if known is None:
             self._reported[key] = _Reported(self._now())
             log.error("%s: %s", what, as_text(report))
@@ -120,11 +138,12 @@ class ConsoleReporter:
         """Note that *page* has been answered well, so its error is over."""
         if page in self.failed_pages:
             self._reported.pop(self.failed_pages.pop(page), None)
+            if self.observer is not None:
+                self.observer.mended(page)
 
     def reset(self) -> None:
         """Forget all errors, because a file of the site has changed: they are written again."""
         self._reported.clear()
-        self.failed_pages.clear()
 
 
 def _key(report: ErrorReport) -> _Key:

@@ -217,6 +217,7 @@ class Directory(Resource):
         root = resolved(path)
         self._tree = _Tree(root, follow_symlinks, WorkingDirectory(root))
         self._path = root
+        self._prefix = os.path.join(root, "")
         self._real = root
 
     def __repr__(self) -> str:
@@ -274,7 +275,7 @@ class Directory(Resource):
         request._sources.append(os.path.join(self._real, "" if entry is None else name))
         if entry is None or entry.kind != "script":
             return None
-        return self.scripts.load(os.path.join(self._path, name), request)
+        return self.scripts.load(self._prefix + name, request)
 
     # Which entry, and which resource that is
 
@@ -326,7 +327,7 @@ class Directory(Resource):
     def _new_file(self, name: str) -> str:
         if not re.fullmatch(r"[\w-]+(\.rpy)?", name) or path_rules.refusal(name, top=self._is_top):
             return ""
-        return os.path.join(self._path, name.removesuffix(SCRIPT) + SCRIPT)
+        return self._prefix + name.removesuffix(SCRIPT) + SCRIPT
 
     def _index(self, request: Request) -> Any:
         if request.postpath:
@@ -345,7 +346,7 @@ class Directory(Resource):
         return _Listing(self)
 
     def _resource(self, entry: _Entry, request: Request) -> Any:
-        path = f"{self._path}{'' if self._path.endswith(os.sep) else os.sep}{entry.name}"
+        path = self._prefix + entry.name
         if entry.kind == "directory":
             return _Subdirectory(self._tree, path, entry.real)
         request._sources.append(entry.real)
@@ -491,6 +492,7 @@ class _Subdirectory(Directory):
     def __init__(self, tree: _Tree, path: str, real: str) -> None:
         self._tree = tree
         self._path = path
+        self._prefix = path + os.sep
         self._real = real
 
 

@@ -31,6 +31,7 @@ from typing import (
     Final,
     Protocol,
     TypeVar,
+    cast,
     overload,
 )
 from urllib.parse import unquote_to_bytes
@@ -213,6 +214,9 @@ class Request(ServerObject):
     _record: RequestRecord | None = None
     """What is noted of it while it is answered; None if nobody keeps that."""
 
+    _observer: Any = None
+    """What looks at what its script does; None if nobody wants to know."""
+
     _use: Any = None
     """What this request has of the store outside of the process, if the site has one."""
 
@@ -227,6 +231,7 @@ class Request(ServerObject):
         server: Address = ("127.0.0.1", 8080),
         scheme: str = "http",
         body: AsyncIterable[bytes] | None = None,
+        body_length: int | None = None,
         wait_client_left: Callable[[], Awaitable[None]] = trio.sleep_forever,
     ) -> None:
         self.method = method
@@ -245,6 +250,7 @@ class Request(ServerObject):
 
         self.content: BinaryIO = io.BytesIO()
         self._body = body
+        self._body_length = body_length  # None: nobody knows before its end
         self._closers: list[Callable[[], object]] = []
 
         # What the script has said about the response.
@@ -456,8 +462,8 @@ class Request(ServerObject):
         session = self._session
         if session is None or not session.touch():
             session = self._session = self.site.session_for(self)
-            if (record := self._record) is not None:
-                record.note_session(session)
+            if self._observer is not None:
+                self._observer.note_session(session)
         _current.set(self)
         return session if sessionInterface is None else sessionInterface(session, None)
 
@@ -652,17 +658,11 @@ class Request(ServerObject):
                 form.finish()
             self.content.seek(0)
             return
-        self.content = spooled_file(self.on_close, length=self._content_length)
+        self.content = spooled_file(self.on_close, length=self._body_length)
         with disk_full_as_507():
             await self._copy(body, self.content, limit)
             self._has_raw_form = is_form and self.content.tell() > 0
             self.content.seek(0)  # writes what is still buffered
-
-    @property
-    def _content_length(self) -> int | None:
-        """How many bytes the body has; None if the client does not say."""
-        told = self.raw_headers.values.get(b"content-length", b"")
-        return int(told) if told.isdigit() and len(told) < 20 else None
 
     async def _copy(
         self, body: AsyncIterable[bytes], sink: BinaryIO | MultipartForm, limit: int | None
@@ -836,7 +836,6 @@ class RequestRecord:
         script: the file that served it, relative to the site's directory.
         executed: why that was executed for it, such as ``"first use"``; None if it was not.
         error: the number of its failure; see `ConsoleReporter.failures`.
-        witness: what looks at what the script does; None if nobody wants to know.
         changed: what it changed in its session; None if nobody looked.
         printed: what it printed and logged; None if nobody looked.
         replay_of: the number of the request that it repeats.
@@ -864,7 +863,6 @@ class RequestRecord:
         "started",
         "status",
         "target",
-        "witness",
     )
 
     render: float | None
@@ -872,7 +870,6 @@ class RequestRecord:
     response_start: bytes
     scheme: str
     script: str | None
-    witness: Any
     _session_id: Any
 
     # Few have these.
@@ -929,9 +926,17 @@ class RequestRecord:
         return began if abs(slept) < LEAST_SLEEP else began - slept
 
     @property
+    def session_id(self) -> str | None:
+        """The id that its session had at last; None if it had none."""
+        if self.request is None:
+            return cast("str | None", self._session_id)
+        session = self.request._session
+        return None if session is None else session._uid
+
+    @property
     def session(self) -> str | None:
-        """The first characters of the id that its session had when it was first used."""
-        uid = self._session_id
+        """The first characters of that."""
+        uid = self.session_id
         return uid[:SESSION_NAME] if type(uid) is str else None
 
     @property
@@ -950,12 +955,6 @@ class RequestRecord:
     def held(self) -> float:
         """For how many seconds plain code of its script held the event loop."""
         return (self.execute or 0.0) + (self.render or 0.0)
-
-    def note_session(self, session: Any) -> None:
-        """Take it that the request uses *session* from now on."""
-        self._session_id = session._uid
-        if self.number and self.witness is not None:
-            self.witness.note_session(session)
 
     def __repr__(self) -> str:
         return f"<RequestRecord {self.number}: {self.method} {self.target} {self.status}>"
@@ -993,5 +992,5 @@ class Recording(Protocol):
 # What is known of a request of which nothing is known.
 _UNKNOWN: Final[Mapping[str, Any]] = MappingProxyType({
     "render": None, "response_head": None, "response_start": b"", "scheme": "http", "script": None,
-    "witness": None, "_session_id": None,
+    "_session_id": None,
 })  # fmt: skip

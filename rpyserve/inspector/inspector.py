@@ -27,7 +27,7 @@ from rpyserve.inspector import page
 from rpyserve.inspector.request_actions import register_request_actions
 from rpyserve.inspector.request_views import register_requests
 from rpyserve.inspector.script_views import Loaders, register_scripts
-from rpyserve.inspector.session_pages import register_sessions
+from rpyserve.inspector.session_views import SessionViews
 from rpyserve.inspector.site_views import register_site
 from rpyserve.inspector.views import Data, Problem, Question, Table, View
 from rpyserve.resources.auth import Gate
@@ -37,6 +37,7 @@ from rpyserve.util.text import escape_for_log, escape_unprintable
 
 if TYPE_CHECKING:
     from rpyserve.http.request import Request, Responder
+    from rpyserve.inspector.ended_sessions import EndedSessions
     from rpyserve.inspector.recorder import Recorder
 
 PREFIX: Final = "/-/"
@@ -59,6 +60,7 @@ class Inspector:
     Args:
         site: the site.
         recorder: keeps what its requests did.
+        ended: keeps the sessions that have ended.
         respond: answers requests that are sent once more.
         loaders: returns what executes its scripts.
         facts: returns what only the server knows: its connections and options.
@@ -67,12 +69,14 @@ class Inspector:
         table: the views and the actions.
         token: what each action must bring; another one in each run.
         boot: tells this run of the server from others.
+        on_done: called with the path of each action that was done, and what is said of it.
     """
 
     def __init__(
         self,
         site: Site,
         recorder: Recorder,
+        ended: EndedSessions,
         respond: Responder,
         loaders: Loaders,
         facts: Callable[[], Data],
@@ -80,12 +84,14 @@ class Inspector:
         self.table = Table()
         self.token = secrets.token_urlsafe(24)
         self.boot = secrets.token_hex(4)
+        self.on_done: Callable[[str, str], object] = lambda path, done: None
         self._site = site
         self._recorder = recorder
         self._answers = Site(Gate(_Answers(self), site))
         self._answers.trusts = lambda request: site.trusts(request)
-        register_site(self.table, site, recorder, loaders, facts)
-        register_sessions(self.table, site)
+        sessions = SessionViews(site, ended)
+        register_site(self.table, site, recorder, sessions.summary, loaders, facts)
+        sessions.register(self.table)
         actions = register_request_actions(
             self.table,
             site,
@@ -129,13 +135,15 @@ class Inspector:
         fields = dict(parse_qsl(request.uri.partition("?")[2], keep_blank_values=True))
         if "secrets" in fields and not self._is_token(_token_field(request)):
             raise Problem(403, f"Secrets are shown to who sends the token in {TOKEN_FIELD}.")
-        self._recorder.watch()
-        data = await view.answer(Question(request, names, fields, path))
+        if view.is_look:
+            self._recorder.watch()
+        data = self._head() | await view.answer(Question(request, names, fields, path))
         if view.is_text:
             return _text_response(data["text"])
         if is_json:
-            return _json_response(self._head() | data)
-        return page.of_view(view, data, self.table, self.token)
+            return _json_response(data)
+        shown = data | {"token": self.token}
+        return page.of_view(view, names, shown, self.table, _twin_of(request))
 
     async def act(self, request: Request) -> Response:
         """Answer a POST."""
@@ -149,9 +157,10 @@ class Inspector:
         self._recorder.watch()
         done = await action.perform(Question(request, names, fields, path))
         log.info("Inspector, %s: %s", escape_for_log(path), escape_unprintable(done["done"]))
+        self.on_done(path, done["done"])
         if wants_json(request):
             return _json_response(self._head() | done)
-        return page.of_action(action, done, self.table)
+        return page.of_action(action, names, done, self.table)
 
     def _is_token(self, given: str) -> bool:
         return compare_digest(given.encode("utf-8", "replace"), self.token.encode())
@@ -186,6 +195,11 @@ class _Answers(Resource):
 def path_of(request: Request) -> str:
     """Return the path of *request* below ``/-/``, decoded."""
     return unquote(request.raw_path.removeprefix(PREFIX))
+
+
+def _twin_of(request: Request) -> str:
+    _, mark, query = request.uri.partition("?")
+    return f"{request.raw_path}.json{mark}{query}"
 
 
 def wants_json(request: Request) -> bool:
@@ -228,7 +242,7 @@ def _as_text(name: str, value: Any) -> str:
 
 async def _body_of(request: Request) -> bytes:
     parts, size = [], 0
-    told = request._content_length
+    told = request._body_length
     if told is None or told <= MOST_BYTES:
         async for chunk in request.body_chunks() or _nothing():
             size += len(chunk)

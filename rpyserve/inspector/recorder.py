@@ -28,7 +28,7 @@ from rpyserve.http.request import (
 
 if TYPE_CHECKING:
     from rpyserve.diagnostics.model import ErrorReport
-    from rpyserve.inspector.witness import Listening
+    from rpyserve.inspector.request_observer import Listening
 
 MOST_RECORDS: Final = 1024
 MOST_SHOWN: Final = 500
@@ -135,10 +135,10 @@ class Recorder:
         self._tell()
 
     def _watch(self, record: RequestRecord) -> None:
-        from rpyserve.inspector.witness import Witness
+        from rpyserve.inspector.request_observer import RequestObserver
 
         try:
-            record.witness = Witness(record, self.running)
+            RequestObserver(record, self.running)
         except Exception as exc:
             log.error("The inspector failed: %s: %s", type(exc).__name__, exc)
 
@@ -147,6 +147,9 @@ class Recorder:
 
         Each request comes by here, so nothing is done that can be done when somebody looks.
         """
+        request = record.request
+        if request is not None and request._session is not None:
+            record._session_id = request._session._uid
         if record.sent > SMALL:
             self.weigh(record)
         self._append(record)
@@ -274,7 +277,7 @@ class Recorder:
 
     def watch(self) -> None:
         """Somebody looks: for 60 s from now, requests record more."""
-        from rpyserve.inspector.witness import Listening  # nobody else needs it
+        from rpyserve.inspector.request_observer import Listening  # nobody else needs it
 
         if self._is_closed:
             return

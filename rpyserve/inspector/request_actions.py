@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from rpyserve.http.request import RequestRecord, beginning_of
+from rpyserve.inspector import request_pages as pages
 from rpyserve.inspector.copies import masked
 from rpyserve.inspector.rehearsal import CannotRehearse, Step, rehearse
 from rpyserve.inspector.replay import Answer, CannotReplay, Visitor, changed, replay
@@ -31,7 +32,12 @@ if TYPE_CHECKING:
 MOST_STEPS: Final = 100
 """How many requests a test may have."""
 
-_CONFIRM: Final = Field("confirm", "no|yes", "It may change something")
+_CONFIRM: Final = Field("confirm", "check", "It may change something: do it")
+_EXECUTE: Final = Field("confirm", "check", "Execute the scripts")
+
+_OF_TESTS: Final = (
+    "A program for pytest. For that, the scripts are executed twice, in copies of the site."
+)
 
 
 def register_request_actions(
@@ -61,13 +67,29 @@ def register_request_actions(
                 Field("body", help="Another body"),
                 _CONFIRM,
             ),
+            help="The site answers it once more. What is left empty stays as it was.",
+            render=pages.replayed,
         ),
-        Action("requests/{number}/test", "Make a test", actions.test_request, (_CONFIRM,)),
+        Action(
+            "requests/{number}/test",
+            "Make a test",
+            actions.test_request,
+            (_EXECUTE,),
+            help=_OF_TESTS,
+            render=pages.as_text,
+        ),
     ]
     for each in own:
         table.add_action(each)
     table.add_action(
-        Action("sessions/{id}/test", "Make a test of this visit", actions.test_visit, (_CONFIRM,))
+        Action(
+            "sessions/{id}/test",
+            "Make a test of this visit",
+            actions.test_visit,
+            (_EXECUTE,),
+            help=_OF_TESTS,
+            render=pages.as_text,
+        )
     )
     return own
 
@@ -143,7 +165,7 @@ class _Actions:
     ) -> tuple[str, str]:
         """The name of the session's cookie, and what it is for the visitor of *record*."""
         name = self._site._cookie_name(question)
-        uid = record._session_id
+        uid = record.session_id
         if visitor is not Visitor.SAME or uid is None:
             return name, ""
         if uid not in self._site.sessions:

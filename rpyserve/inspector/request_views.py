@@ -10,9 +10,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import trio
+
 from rpyserve.diagnostics.redaction import MASK, Redactor, is_secret
+from rpyserve.inspector import request_pages as pages
 from rpyserve.inspector.copies import CannotCopy, Sent, copy, credentials_of, masked
-from rpyserve.inspector.recorder import MOST_SHOWN, NOBODY_LOOKED, Forgotten, TooManyPinned
+from rpyserve.inspector.recorder import (
+    MOST_PINNED,
+    MOST_SHOWN,
+    NOBODY_LOOKED,
+    Forgotten,
+    TooManyPinned,
+)
 from rpyserve.inspector.views import (
     Action,
     Data,
@@ -56,16 +65,34 @@ def register_requests(table: Table, recorder: Recorder, actions: Iterable[Action
         actions: what else can be done with one of them.
     """
     requests = _Requests(recorder)
-    table.add_view(View("requests", "Requests", requests.listed, QUERY))
+    table.add_view(
+        View("requests", "Requests", requests.listed, QUERY, render=pages.requests, place=3)
+    )
     for ending in ("curl", "ps1", "httpx"):
         table.add_view(
             View(f"requests/{{number}}.{ending}", f"As {ending}", requests.copied, is_text=True)
         )
-    table.add_view(View("requests/{number}", "Request", requests.one))
+    table.add_view(
+        View("requests/{number}", "Request {number}", requests.one, render=pages.request)
+    )
     requests.actions = [
         *actions,
-        table.add_action(Action("requests/{number}/pin", "Pin", requests.pin)),
-        table.add_action(Action("requests/{number}/unpin", "Unpin", requests.unpin)),
+        table.add_action(
+            Action(
+                "requests/{number}/pin",
+                "Pin",
+                requests.pin,
+                help=f"It is kept however many come later; up to {MOST_PINNED} are.",
+            )
+        ),
+        table.add_action(
+            Action(
+                "requests/{number}/unpin",
+                "Unpin",
+                requests.unpin,
+                help="It is kept no longer than others.",
+            )
+        ),
     ]
     table.add_action(Action("requests/clear", "Forget all requests", requests.clear))
 
@@ -97,6 +124,7 @@ class _Requests:
         shown = found[:limit]
         held = [each for each in kept if each.held >= LEAST_HELD]
         return {
+            "asked": {name: text for name, text in fields.items() if text},
             "number": recorder.number,
             "items": [summary_of(each) | {"waited_for": _waited_for(each, held)} for each in shown],
             "next": shown[-1].number if len(found) > limit else None,
@@ -263,6 +291,7 @@ def summary_of(record: RequestRecord) -> Data:
         "number": record.number,
         "url": f"/-/requests/{record.number}",
         "at": round(record.at, 3),
+        "ago": round(trio.current_time() - record.started, 3),
         "method": record.method,
         "target": sent.target,
         "status": record.status if has_status else None,

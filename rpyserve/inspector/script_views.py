@@ -5,12 +5,14 @@ Paths in URLs are looked up among the scripts that were executed, never on the d
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from statistics import median
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from rpyserve.diagnostics.reporter import as_text
+from rpyserve.inspector import script_pages as pages
 from rpyserve.inspector.recorder import MOST_FAILURES
 from rpyserve.inspector.request_views import summary_of
 from rpyserve.inspector.views import Data, Problem, Question, Table, View
@@ -32,10 +34,10 @@ Loaders = Callable[[], Iterable["ScriptLoader"]]
 def register_scripts(table: Table, site: Site, recorder: Recorder, loaders: Loaders) -> None:
     """Add to *table* what is to be seen of the scripts of *site*."""
     scripts = _Scripts(site, recorder, loaders)
-    table.add_view(View("scripts", "Scripts", scripts.listed))
-    table.add_view(View("scripts/{path*}", "Script", scripts.one))
-    table.add_view(View("errors", "Errors", scripts.errors))
-    table.add_view(View("errors/{number}", "Error", scripts.error))
+    table.add_view(View("scripts", "Scripts", scripts.listed, render=pages.scripts, place=4))
+    table.add_view(View("scripts/{path*}", "{path}", scripts.one, render=pages.script))
+    table.add_view(View("errors", "Errors", scripts.errors, render=pages.errors))
+    table.add_view(View("errors/{number}", "Error {number}", scripts.error, render=pages.error))
 
 
 class _Scripts:
@@ -108,6 +110,7 @@ class _Scripts:
 def _execution(note: ExecutionNote) -> Data:
     return {
         "at": round(note.at, 3),
+        "ago": round(max(0.0, time.time() - note.at), 3),
         "why": note.why,
         "seconds": round(note.seconds, 6),
         "failed": note.failed,
@@ -119,6 +122,7 @@ def _failure(note: FailureNote) -> Data:
         "number": note.number,
         "url": f"/-/errors/{note.number}",
         "at": round(note.at, 3),
+        "ago": round(max(0.0, time.time() - note.at), 3),
         "what": note.what,
         "page": note.page,
         "title": note.report.title,

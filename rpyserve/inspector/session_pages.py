@@ -1,359 +1,240 @@
-"""The sessions of a site: the list of them, each by itself, and what can be done to one.
-
-A session appears by the first characters of its id; the whole of it is nowhere. To look is no
-visit, and calls nothing of the author's. Where there are many, they are looked at in slices, and
-others have their turn between two.
-"""
+"""The pages of sessions: the list, one of them, and time that passes for all."""
 
 from __future__ import annotations
 
-import heapq
-import math
-from collections.abc import Callable, Iterator
-from itertools import islice
-from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlencode
 
-import trio
+from markupsafe import Markup
 
-from rpyserve.diagnostics.values import safe_repr
-from rpyserve.inspector.views import Action, Data, Field, Problem, Question, Table, View
-from rpyserve.sessions.components import Entry
-from rpyserve.sessions.session import Session, SessionEnd, deadline_of
-from rpyserve.util.text import parse_duration
+from rpyserve.inspector import blocks
+from rpyserve.inspector.blocks import NOTHING, Column, Row
+from rpyserve.util.html import html
 
 if TYPE_CHECKING:
-    from rpyserve.site import Site
+    from rpyserve.inspector.views import Data
 
-HANDLE: Final = 10
-"""How many characters of an id are shown: 132 of its 192 bits stay secret."""
-SHORTEST: Final = 4
-"""How many of them name a session at least."""
-PAGE: Final = 50
-MOST_ITEMS: Final = 500
-MOST_VALUES: Final = 300
-"""How many values of one session are shown."""
-AT_ONCE: Final = 50
-"""How many sessions are searched before others have their turn."""
+REASONS: Final = {
+    "idle": "idle: its time was over",
+    "expired": "expired by the site, or here",
+    "evicted": "evicted, to make room for another",
+    "stopped": "stopped with the server",
+}
 
-_Row = tuple[float, str, Session]
+_HOW_TO: Final = "A session is made when a script calls request.getSession()."
+_NO_EFFECT: Final = (
+    "Only the sessions' clock moves: not time.time(), nor tasks that sleep. In a test, "
+    "client.sleep moves all."
+)
 
 
-def register_sessions(table: Table, site: Site) -> None:
-    """Add to *table* what is to be seen of the sessions of *site*, and done to them."""
-    sessions = _Sessions(site)
-    query = (
-        Field("q", help="Search in ids and values"),
-        Field("sort", "used|left", "Sort by"),
-        Field("after", help="After"),
-        Field("limit", "number", "How many"),
+def sessions(data: Data) -> Markup:
+    """Return the list of sessions."""
+    return blocks.LINE.join(
+        [
+            html("<p class=lead>{}</p>", summary_of(data)),
+            _search(data),
+            live_table(data["items"], data) if data["items"] else _nothing_found(data),
+            _pager(data),
+            blocks.section("Ended lately", ended_table(data["ended_lately"])),
+        ]
     )
-    length = Field("seconds", "duration", "How long, such as 15m")
-    table.add_view(View("sessions", "Sessions", sessions.listed, query))
-    table.add_view(View("sessions/{id}", "Session", sessions.one))
-    table.add_view(View("clock", "Let time pass", sessions.preview, (length,)))
-    sessions.actions = [
-        table.add_action(Action("sessions/{id}/expire", "Expire now", sessions.expire)),
-        table.add_action(Action("sessions/{id}/become", "Become this visitor", sessions.become)),
-        table.add_action(
-            Action("sessions/{id}/pass", "Let time pass", sessions.let_pass, (length,))
+
+
+def summary_of(data: Data) -> str:
+    """Return how many sessions live, and how many have ended, and why."""
+    live = f"{blocks.count(data['of'], 'live session')}."
+    ended = [f"{number:,} {reason}" for reason, number in data["ended"].items() if number]
+    return f"{live} Ended so far: {', '.join(ended)}." if ended else f"{live} None has ended yet."
+
+
+def _search(data: Data) -> Markup:
+    fields: list[Data] = [
+        {"name": "q", "kind": "text", "help": "Search", "example": "an id, or what it holds"}
+    ]
+    aging = html('<a href="/-/clock">Let time pass for all…</a>')
+    return html("<div class=bar>{}{}</div>", blocks.search(fields, data), aging)
+
+
+def _nothing_found(data: Data) -> Markup:
+    if data["q"]:
+        looked = f"All {data['looked_at']:,} were looked at."
+        return blocks.empty(f"No session has “{blocks.text(data['q'])}” in it.", looked)
+    if data["after"]:
+        return blocks.empty("There are no more sessions.")
+    return no_session()
+
+
+def no_session() -> Markup:
+    """Return what is said where there is no session."""
+    return blocks.empty("No session yet.", _HOW_TO)
+
+
+def live_table(items: list[Data], query: Data | None = None) -> Markup:
+    """Return a table of sessions that live.
+
+    Args:
+        query: what was asked of the list, if it can be sorted.
+    """
+    columns = [
+        Column("Session"),
+        _sortable("Last used", "used", query),
+        _sortable("Ends in", "left", query),
+        Column("Holds", "wide"),
+    ]
+    return blocks.table("Live sessions", columns, map(_live_row, items))
+
+
+def _sortable(title: str, sort: str, query: Data | None) -> Column:
+    if query is None:
+        return Column(title, "number")
+    fields = {"q": query["q"], "sort": sort} if query["q"] else {"sort": sort}
+    url = f"/-/sessions?{urlencode(fields, errors='replace')}"
+    return Column(title, "number", url, query["sort"] == sort)
+
+
+def _live_row(item: Data) -> Row:
+    name = blocks.link(item["url"], blocks.code(item["id"]))
+    you = blocks.tag("yours") if item["you"] else NOTHING
+    left = blocks.time_left(item["left"], item["timeout"])
+    holds = blocks.code(item["holds"]) if item["holds"] else html("<i>nothing</i>")
+    return Row([name + you, blocks.ago(item["used"]), left, holds], f"session-{item['id']}")
+
+
+def _pager(data: Data) -> Markup:
+    shown = len(data["items"])
+    if not shown:
+        return NOTHING
+    if not (data["next"] or data["after"] or data["q"]):
+        return NOTHING
+    looked = "All were looked at." if data["looked_at"] >= data["of"] else ""
+    what = f"{shown:,} of {data['of']:,} sessions shown. {looked}"
+    if not data["next"]:
+        return html("<p class=pager>{}</p>", what)
+    fields = {"q": data["q"], "sort": data["sort"], "after": data["next"]}
+    url = f"/-/sessions?{urlencode(fields, errors='replace')}"
+    return html('<p class=pager>{} <a href="{}" rel=next>The next ones</a></p>', what, url)
+
+
+def ended_table(items: list[Data]) -> Markup:
+    """Return a table of sessions that have ended."""
+    if not items:
+        return blocks.empty("No session has ended.", "Those that do are here with the reason.")
+    columns = [
+        Column("Session"),
+        Column("Ended", "number"),
+        Column("Why"),
+        Column("Called", "text"),
+        Column("Held", "wide"),
+    ]
+    return blocks.table("Sessions that have ended", columns, map(_ended_row, items))
+
+
+def _ended_row(item: Data) -> Row:
+    cells = [
+        blocks.link(item["url"], blocks.code(item["id"])),
+        blocks.ago(item["ago"]),
+        item["ended"],
+        blocks.code(item["called"]) if item["called"] else html("<i>nothing</i>"),
+        blocks.code(item["held"]) if item["held"] else html("<i>nothing</i>"),
+    ]
+    return Row(cells, f"ended-{item['id']}")
+
+
+# One session
+
+
+def session(data: Data) -> Markup:
+    """Return the page of one session, live or ended."""
+    is_live = data["ended"] is None
+    body = [
+        _live_state(data) if is_live else _ended_state(data),
+        blocks.section("Holds" if is_live else "Held at its end", _holdings(data)),
+        blocks.section(
+            "When it ends" if is_live else "Called at its end", _callbacks(data["callbacks"])
         ),
     ]
-    sessions.pass_for_all = table.add_action(
-        Action("clock/pass", "Let time pass for all sessions", sessions.let_pass_for_all, (length,))
-    )
+    content = html("<div>{}</div>", blocks.LINE.join(body))
+    if not is_live:
+        return content
+    acts = blocks.section("Act on it", blocks.actions(data["actions"], data["token"]))
+    return html("<div class=columns>{}<aside>{}</aside></div>", content, acts)
 
 
-class _Sessions:
-    actions: list[Action]
-    pass_for_all: Action
+def _live_state(data: Data) -> Markup:
+    you = blocks.tag("your own session") if data["you"] else NOTHING
+    if data["left"] is None:
+        ends = html("It never ends by itself.")
+    else:
+        ends = html("Ends in {}", blocks.time_left(data["left"], data["timeout"]))
+    lives = ""
+    if data["timeout"] is not None:
+        lives = f", and lives for {blocks.span(data['timeout'])} after each use"
+    used = html("<code>{}</code>, last used {}{}.", data["class"], blocks.ago(data["used"]), lives)
+    return html("<p class=state>{}{}</p>\n<p class=lead>{}</p>", ends, you, used)
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        self._store = site.sessions
 
-    # Views
+def _ended_state(data: Data) -> Markup:
+    why = REASONS[data["ended"]]
+    ended = html("Ended {}: {}.", blocks.ago(data["ago"]), why)
+    lead = html("<code>{}</code>. What follows was kept as text.", data["class"])
+    return html("<p class=state>{}</p>\n<p class=lead>{}</p>", ended, lead)
 
-    async def listed(self, question: Question) -> Data:
-        """The sessions in an order, as many as a page has, after a cursor."""
-        fields = question.fields
-        sort, limit = fields.get("sort") or "used", _limit_of(fields.get("limit", ""))
-        if sort not in ("used", "left"):
-            raise Problem(400, "sort is used or left.")
-        key = deadline_of if sort == "left" else _age_of_access
-        after = _cursor_of(fields.get("after", ""))
-        rows, looked_at, of = await self._found(key, after, fields.get("q", ""), limit + 1)
-        shown = rows[:limit]
-        return {
-            "items": [self._summary(each, question) for _, _, each in shown],
-            "next": _cursor(shown[-1]) if len(rows) > limit else None,
-            "looked_at": looked_at,
-            "of": of,
-        }
 
-    async def _found(
-        self, key: Callable[[Session], float], after: tuple[float, str], text: str, count: int
-    ) -> tuple[list[_Row], int, int]:
-        """The first sessions with *text*: those whose id begins so; if there are none, others."""
-        if not text:
-            return await self._first(key, after, lambda session: True, 1000, count)
-        if len(text) >= SHORTEST:
-            start = text[:HANDLE]
-            found = await self._first(
-                key, after, lambda session: handle_of(session).startswith(start), 1000, count
-            )
-            if found[0]:
-                return found
-        return await self._first(
-            key, after, lambda session: _matches(session, text), AT_ONCE, count
+def _holdings(data: Data) -> Markup:
+    if data["holds"] is None:
+        return blocks.empty("Not looked into.", "Many sessions ended in the same second.")
+    if not data["holds"]:
+        advice = (
+            'Scripts keep values in it: session["name"] = value.' if data["ended"] is None else ""
         )
-
-    async def _first(
-        self,
-        key: Callable[[Session], float],
-        after: tuple[float, str],
-        wanted: Callable[[Session], bool],
-        at_once: int,
-        count: int,
-    ) -> tuple[list[_Row], int, int]:
-        best: list[_Row] = []
-        looked_at = 0
-        for part in self._parts(at_once):
-            rows = [
-                row
-                for each in part
-                if each.ended is None
-                and (row := (key(each), handle_of(each), each))[:2] > after
-                and wanted(each)
-            ]
-            best = heapq.nsmallest(count, [*best, *rows], key=lambda row: row[:2])
-            looked_at += len(part)
-            await trio.lowlevel.checkpoint()
-        return [row for row in best if row[2].ended is None], looked_at, len(self._store)
-
-    def _parts(self, size: int) -> Iterator[list[Session]]:
-        for part in self._store.slices():
-            each = iter(part)
-            while few := list(islice(each, size)):
-                yield few
-
-    def _summary(self, session: Session, question: Question) -> Data:
-        return {
-            "id": handle_of(session),
-            "url": f"/-/sessions/{handle_of(session)}",
-            "you": self._is_yours(session, question),
-            "used": round(self._store.now() - session._last_access, 3),
-            "left": _or_never(self._store.time_left(session)),
-            "holds": _names_in(session),
-        }
-
-    def _is_yours(self, session: Session, question: Question) -> bool:
-        return session._uid in self._site.session_ids(question.request)
-
-    async def one(self, question: Question) -> Data:
-        """One session: how long it lives, and what it holds."""
-        session = await self._named(question)
-        handle = handle_of(session)
-        return {
-            "id": handle,
-            "class": _class_name(type(session)),
-            "you": self._is_yours(session, question),
-            "used": round(self._store.now() - session._last_access, 3),
-            "left": _or_never(self._store.time_left(session)),
-            "timeout": _or_never(session._timeout),
-            "values": [*islice(_values_of(session), MOST_VALUES)],
-            "components": [*islice(_components_of(session), MOST_VALUES)],
-            "callbacks": [_name_of(each) for each in [*(session._callbacks or ())]],
-            "actions": [each.on(id=handle) for each in self.actions],
-        }
-
-    async def preview(self, question: Question) -> Data:
-        """How many sessions would end if time passed for all."""
-        told: Data = {
-            "note": "Only the sessions' clock moves: not time.time(), nor tasks that sleep.",
-            "of": len(self._store),
-            "actions": [self.pass_for_all.on()],
-        }
-        if text := question.fields.get("seconds", ""):
-            seconds, ends = _seconds_of(text), 0
-            for part in self._parts(1000):
-                ends += sum(self._store.time_left(each) <= seconds for each in part)
-                await trio.lowlevel.checkpoint()
-            told |= {"seconds": seconds, "would_end": ends}
-        return told
-
-    # Actions
-
-    async def expire(self, question: Question) -> Data:
-        """End a session now."""
-        session = await self._named(question)
-        called = [_name_of(each) for each in [*(session._callbacks or ())]]
-        self._store.end(session, SessionEnd.EXPIRED)
-        what = f"; called {', '.join(called)}" if called else ""
-        return {
-            "done": f"Session {handle_of(session)} has ended{what}.",
-            "callbacks": called,
-            "see": "sessions",
-        }
-
-    async def become(self, question: Question) -> Data:
-        """Have this browser go on with a session."""
-        session = await self._named(question)
-        ours = set(self._site.session_ids(question.request))
-        before = [
-            handle_of(each) for part in self._store.slices() for each in part if each._uid in ours
-        ]
-        self._site.adopt_session(question.request, session)
-        back = f" To go back, become {before[0]}." if before else ""
-        return {
-            "done": f"This browser goes on with session {handle_of(session)}.{back}",
-            "before": before[0] if before else None,
-            "see": f"sessions/{(before or [handle_of(session)])[0]}",
-        }
-
-    async def let_pass(self, question: Question) -> Data:
-        """Have a session be due earlier."""
-        seconds = _seconds_of(question.fields.get("seconds", ""))
-        self._refuse_elsewhere()
-        session = await self._named(question)
-        self._store.let_pass(session, seconds)
-        left = self._store.time_left(session)
-        return {
-            "done": f"{seconds:g} seconds have passed for session {handle_of(session)}.",
-            "left": _or_never(left),
-            "see": f"sessions/{handle_of(session)}" if left else "sessions",
-        }
-
-    async def let_pass_for_all(self, question: Question) -> Data:
-        """Have all sessions be due earlier."""
-        seconds, count, ends = _seconds_of(question.fields.get("seconds", "")), 0, 0
-        self._refuse_elsewhere()
-        for part in self._parts(1000):
-            for session in part:
-                if session.ended is None:
-                    self._store.let_pass(session, seconds)
-                    count, ends = count + 1, ends + (self._store.time_left(session) == 0)
-            await trio.lowlevel.checkpoint()
-        what = f"{seconds:g} seconds have passed for {count:,} sessions; {ends:,} of them end."
-        return {"done": what, "aged": count, "ends": ends, "see": "sessions"}
-
-    def _refuse_elsewhere(self) -> None:
-        if self._site.persistence is not None:
-            where = self._site.persistence.store.name
-            raise Problem(409, f"The time of sessions that are kept in {where} cannot be moved.")
-
-    async def _named(self, question: Question) -> Session:
-        name, found = question.names["id"], []
-        if not SHORTEST <= len(name) <= HANDLE:
-            raise Problem(404, "A session is named by the first 10 characters of its id.")
-        for part in self._store.slices():
-            found += [each for each in part if each._uid.startswith(name)]
-            await trio.lowlevel.checkpoint()
-        found = [each for each in found if each.ended is None]
-        if not found:
-            raise Problem(404, "There is no such session: it has ended, or there never was one.")
-        if len(found) > 1:
-            raise Problem(409, f"{len(found)} sessions have an id that begins so: say more of it.")
-        return found[0]
+        return blocks.empty("Nothing.", advice)
+    more = NOTHING
+    if not data.get("is_whole", True):
+        more = html("<p class=pager>There is more, which is not shown.</p>")
+    return blocks.tree(data["holds"]) + more
 
 
-def handle_of(session: Session) -> str:
-    """Return what *session* is called in the inspector."""
-    return (session._uid or "")[:HANDLE]
+def _callbacks(callbacks: list[Data]) -> Markup:
+    if not callbacks:
+        return blocks.empty("Nothing is called.", "Scripts ask for it with notifyOnExpire().")
+    items = [html("<li>{}</li>", _callback(each)) for each in callbacks]
+    return html("<ul class=plain>{}</ul>", blocks.LINE.join(items))
 
 
-def _or_never(seconds: float) -> float | None:
-    return None if seconds == math.inf else round(seconds, 3)
+def _callback(each: Data) -> Markup:
+    name = blocks.code(each["name"])
+    if not each["file"]:
+        return name
+    place = html("{}, line {}", blocks.text(each["file"]), each["line"])
+    if each["editor"]:
+        place = html('<a href="{}" title="Open in the editor">{}</a>', each["editor"], place)
+    return html("{} <small>{}</small>", name, place)
 
 
-def _limit_of(text: str) -> int:
-    if not text:
-        return PAGE
-    if not (text.isdecimal() and text.isascii() and 1 <= int(text[:9]) <= MOST_ITEMS):
-        raise Problem(400, f"limit is a number from 1 to {MOST_ITEMS}.")
-    return int(text)
+# Time
 
 
-def _seconds_of(text: str) -> float:
-    try:
-        seconds = parse_duration(text)
-    except ValueError as exc:
-        raise Problem(400, str(exc)) from None
-    if seconds == math.inf:
-        raise Problem(400, "Time that passes comes to an end: write seconds, 90s, 15m or 2h.")
-    return seconds
-
-
-# A cursor holds what the rows are sorted by, which does not change while time goes on
-
-
-def _age_of_access(session: Session) -> float:
-    return -session._last_access
-
-
-def _cursor(row: _Row) -> str:
-    return f"{row[0]!r}~{row[1]}"
-
-
-def _cursor_of(text: str) -> tuple[float, str]:
-    if not text:
-        return -math.inf, ""
-    value, mark, handle = text.partition("~")
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not mark or math.isnan(number):
-        raise Problem(400, "after is what an answer had as next.")
-    return number, handle
-
-
-# What a session holds; nothing of the author's is called
-
-
-def _values_of(session: Session) -> Iterator[Data]:
-    for key, value in [*(session._values or {}).items()]:
-        name = key if type(key) is str else ""
-        yield {"path": f"session[{safe_repr(key)}]", "shown": safe_repr(value, name)}
-
-
-def _components_of(session: Session) -> Iterator[Data]:
-    for key, entry in [*(session._components or {}).items()]:
-        component = entry.component
-        yield {
-            "interface": _interface_name(entry if entry.target is not None else key),
-            "class": _class_name(type(component)),
-            "shown": safe_repr(component),
-        }
-
-
-def _names_in(session: Session) -> str:
-    keys = [safe_repr(key)[:40] for key in islice([*(session._values or ())], 8)]
-    interfaces = [_interface_name(key) for key in islice([*(session._components or ())], 8)]
-    return ", ".join([*keys, *interfaces])
-
-
-def _interface_name(key: Any) -> str:
-    """The name of what a component is kept for: a text that ends with it, or the thing itself."""
-    thing = key.target if isinstance(key, Entry) else key
-    if isinstance(thing, type):
-        return _class_name(thing)
-    if type(thing) is tuple:
-        thing = thing[-1]
-    name = thing if type(thing) is str else getattr(thing, "__name__", "")
-    return name[:80].rpartition(".")[2] if type(name) is str else _class_name(type(thing))
-
-
-def _class_name(kind: type) -> str:
-    return str(type.__dict__["__name__"].__get__(kind))
-
-
-def _name_of(callback: Any) -> str:
-    plain = isinstance(callback, (FunctionType, MethodType))
-    return str(callback.__qualname__) if plain else _class_name(type(callback))
-
-
-def _matches(session: Session, text: str) -> bool:
-    return any(
-        text in each["path"] or text in each["shown"] for each in _values_of(session)
-    ) or any(text in each["interface"] or text in each["shown"] for each in _components_of(session))
+def clock(data: Data) -> Markup:
+    """Return the page on which time passes for all sessions."""
+    length: Data = {"name": "seconds", "kind": "duration", "help": "How long", "example": "15m"}
+    parts = [
+        blocks.paragraph("Have all sessions be due earlier, and see what your site does then."),
+        blocks.paragraph(_NO_EFFECT),
+        blocks.section(
+            "How many would end?",
+            blocks.search([length], {"seconds": data.get("asked", "")}, "Count them"),
+        ),
+    ]
+    if "would_end" in data:
+        ends, of = data["would_end"], blocks.count(data["of"], "session")
+        parts.append(
+            html(
+                "<p role=status class=state>After {}, {} of {} would have ended.</p>",
+                blocks.span(data["seconds"]),
+                f"{ends:,}",
+                of,
+            )
+        )
+    forms = blocks.actions(data["actions"], data["token"], {"seconds": data.get("asked", "")})
+    return blocks.LINE.join([*parts, blocks.section("Do it", forms)])

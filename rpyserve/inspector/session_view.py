@@ -169,11 +169,11 @@ def _roots(session: Components, executions: Iterable[Execution]) -> Iterator[_Pl
     for key, value in _items_of(session._values or {}):
         yield _Place(f"{holder}[{_key(key)}]", key, value)
     for key, entry in _items_of(session._components or {}):
-        yield _Place(_interface(key, entry), "", entry.component)
+        yield _Place(interface_name(key, entry), "", entry.component)
     for execution in executions:
         for entry in list(execution.components.values()):
             if entry.holder is session:
-                yield _Place(_interface(0, entry), "", entry.component, note=GONE)
+                yield _Place(interface_name(0, entry), "", entry.component, note=GONE)
     for name, value in attributes_of(session):
         if name not in _OWN:
             yield _Place(f"{holder}.{name}", name, value)
@@ -183,8 +183,8 @@ def _key(key: Any) -> str:
     return safe_repr(key)[:60] if is_plain(type(key)) else f"<{class_name(type(key))}>"
 
 
-def _interface(key: Any, entry: Entry) -> str:
-    """What the interface of a component is called: its target, or its key, says so."""
+def interface_name(key: Any, entry: Entry) -> str:
+    """Return what the interface of a component is called: its target, or its key, says so."""
     if entry.target is None and type(key) is tuple:
         _, name, number, *_ = key
         return f"{name}#{number + 1}" if number > 0 else str(name)

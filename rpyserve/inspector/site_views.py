@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 from typing import TYPE_CHECKING, Final
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from rpyserve._names import __version__
+from rpyserve.inspector import site_pages
 from rpyserve.inspector.request_views import summary_of
 from rpyserve.inspector.session_view import portrait_of
+from rpyserve.inspector.session_views import leaves_as_data
 from rpyserve.inspector.views import Data, Question, Table, View
 
 if TYPE_CHECKING:
@@ -33,17 +35,19 @@ def register_site(
     table: Table,
     site: Site,
     recorder: Recorder,
+    sessions: Callable[[Question], Awaitable[Data]],
     loaders: Callable[[], Iterable[ScriptLoader]],
     facts: Callable[[], Data],
 ) -> None:
     """Add to *table* what is to be seen of the server as a whole.
 
     Args:
+        sessions: returns how many sessions there are, and the last of them.
         facts: returns what only the server knows: its URLs, connections and options.
     """
-    views = _SiteViews(table, site, recorder, loaders, facts)
-    table.add_view(View("", "Now", views.now))
-    table.add_view(View("site", "Site", views.site))
+    views = _SiteViews(table, site, recorder, sessions, loaders, facts)
+    table.add_view(View("", "Now", views.now, render=site_pages.now, place=1))
+    table.add_view(View("site", "Site", views.site, render=site_pages.site, place=9))
 
 
 class _SiteViews:
@@ -52,12 +56,14 @@ class _SiteViews:
         table: Table,
         site: Site,
         recorder: Recorder,
+        sessions: Callable[[Question], Awaitable[Data]],
         loaders: Callable[[], Iterable[ScriptLoader]],
         facts: Callable[[], Data],
     ) -> None:
         self._table = table
         self._site = site
         self._recorder = recorder
+        self._sessions = sessions
         self._loaders = loaders
         self._facts = facts
         self._started = time.time()
@@ -67,7 +73,6 @@ class _SiteViews:
         now, records = trio.current_time(), self._recorder.shown()
         running = [each for each in records if each.seconds is None and now - each.started >= LONG]
         ended = [each for each in records if each.seconds is not None]
-        sessions = self._site.sessions.statistics()
         return {
             "started": round(self._started, 3),
             "number": self._recorder.number,
@@ -77,11 +82,7 @@ class _SiteViews:
             "broken": self._broken(),
             "last": [summary_of(each) for each in ended[: -LAST - 1 : -1]],
             "minute": _figures([each.seconds for each in ended if now - each.started < MINUTE]),
-            "sessions": {
-                "live": sessions.live,
-                "made": sessions.made,
-                "ended": {reason.value: count for reason, count in sessions.ended.items()},
-            },
+            "sessions": await self._sessions(question),
             "kept_bytes": self._recorder.kept_bytes,
         } | self._table.described()
 
@@ -97,6 +98,7 @@ class _SiteViews:
                     "page": each.page,
                     "title": each.report.title,
                     "since": since,
+                    "ago": round(max(0.0, time.time() - since), 3),
                     "times": times,
                     "url": f"/-/errors/{each.number}",
                 }
@@ -112,10 +114,7 @@ class _SiteViews:
             "session_timeout": self._site.sessions.timeout,
             "max_sessions": self._site.sessions.max_sessions,
             "session_store": _store_of(self._site),
-            "registry": [
-                {"path": each.path, "shown": each.shown}
-                for each in portrait_of(self._site.registry).leaves
-            ],
+            "registry": leaves_as_data(portrait_of(self._site.registry).leaves),
             "tasks": [
                 {"name": job.name, "state": job.state, "of": origin.name}
                 for origin, job in self._site.tasks.jobs()

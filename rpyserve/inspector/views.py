@@ -1,10 +1,10 @@
 """What the inspector shows and does, as data: views and actions, and the table that has them.
 
-A view is a function from a question to plain dicts and lists. The page of a view and its ``.json``
-twin are two ways to write the same data, so no view knows HTML. An action is a function with named
-fields. Both are registered with a path below ``/-/``, in which ``{name}`` stands for one segment,
-and ``{name*}`` for all the rest. This module knows nothing of requests and responses but what a
-`Question` holds.
+A view is a function from a question to plain dicts and lists, and another from these to the content
+of a page. So no view knows HTML, no renderer knows the site, and the ``.json`` twin has all that
+the page has. An action is a function with named fields. Both are registered with a path below
+``/-/``, in which ``{name}`` stands for one segment, and ``{name*}`` for all the rest. This module
+knows nothing of requests and responses but what a `Question` holds.
 """
 
 from __future__ import annotations
@@ -18,9 +18,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from rpyserve.util.text import parse_duration
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from rpyserve.http.request import Request
 
 Data = dict[str, Any]
+
+Renderer = Callable[[Data], "Markup"]
+"""Returns the content of the page that shows the data of a view, below its title.
+
+A page has the ``token`` of this run in its data besides, for the forms of actions.
+"""
 
 _PLACE: Final = re.compile(r"\{(\w+)(\*?)\}")
 
@@ -64,13 +72,16 @@ class Field:
 
     Args:
         name: its name in the query, a form or JSON.
-        kind: ``text``, ``number``, ``duration``, or the choices, divided by ``|``.
+        kind: ``text``, ``number``, ``duration``, ``check`` (for ``yes`` or nothing), or the
+            choices, divided by ``|``.
         help: what it is, in a few words.
+        example: what somebody may have written in it.
     """
 
     name: str
     kind: str = "text"
     help: str = ""
+    example: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +90,14 @@ class View:
 
     Args:
         path: where it is, without ``/-/``.
-        title: what its page is called.
+        title: what its page is called; names in braces stand for those of the path.
         answer: returns what it shows.
         fields: what its query may have.
         is_text: whether it is the plain ``text`` in what it returns, without a page and JSON.
+        is_look: whether requests record more for a while because somebody has looked at it.
+        render: makes the content of its page of what it shows; None for an outline of that.
+        place: where the link to it is among those in all pages, from 1; 0 if there is none.
+        count: returns the number that stands beside that link.
     """
 
     path: str
@@ -90,6 +105,14 @@ class View:
     answer: Callable[[Question], Awaitable[Data]]
     fields: tuple[Field, ...] = ()
     is_text: bool = False
+    is_look: bool = True
+    render: Renderer | None = None
+    place: int = 0
+    count: Callable[[], int] | None = None
+
+    def title_for(self, names: Mapping[str, str]) -> str:
+        """Return what the page is called of what *names* name."""
+        return _filled(self.title, names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +124,29 @@ class Action:
         title: what its button is called.
         perform: does it, and returns what is said of it: ``done``, a sentence, and perhaps more.
         fields: what its form has.
+        help: what it will do, in a sentence or two.
+        render: makes the rest of the page that says what was done; None if there is no more.
     """
 
     path: str
     title: str
     perform: Callable[[Question], Awaitable[Data]]
     fields: tuple[Field, ...] = ()
+    help: str = ""
+    render: Renderer | None = None
 
     def on(self, **names: str) -> Data:
         """Return what a view says of this action, as done on what *names* name."""
         return {
-            "path": _PLACE.sub(lambda place: names[place[1]], self.path),
+            "path": _filled(self.path, names),
             "title": self.title,
+            "help": self.help,
             "fields": [_described(each) for each in self.fields],
         }
+
+
+def _filled(text: str, names: Mapping[str, str]) -> str:
+    return _PLACE.sub(lambda place: names[place[1]], text)
 
 
 Entry = TypeVar("Entry", View, Action)
@@ -165,16 +197,19 @@ class Table:
 def _described_entry(entry: View | Action) -> Data:
     is_view = isinstance(entry, View)
     has_twin = isinstance(entry, View) and not entry.is_text
-    return {
+    told: Data = {
         "method": "GET" if is_view else "POST",
         "path": f"/-/{entry.path}{'.json' if has_twin else ''}",
         "title": entry.title,
         "fields": [_described(each) for each in entry.fields],
     }
+    if isinstance(entry, Action):
+        told["help"] = entry.help
+    return told
 
 
 def _described(each: Field) -> Data:
-    return {"name": each.name, "kind": each.kind, "help": each.help}
+    return {"name": each.name, "kind": each.kind, "help": each.help, "example": each.example}
 
 
 # Fields that views and actions have in common

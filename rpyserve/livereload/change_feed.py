@@ -372,5 +372,5 @@ class ChangeFeed:
         """Wake those who have waited longest, of those who are still to be woken."""
         count = min(AT_ONCE - self._awake, self._to_wake)
         self._to_wake -= count
-        self._awake += count
-        self._waiting.unpark(count=count)
+        # Some of those who are to be woken may have left.
+        self._awake += len(self._waiting.unpark(count=count))

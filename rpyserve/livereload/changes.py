@@ -106,6 +106,10 @@ class Mounts:
             return FileKind.PRIVATE_DATA if path_rules.is_material(name) else FileKind.IGNORED
         return FileKind.IGNORED if path_rules.private_file_reason(name) else FileKind.FILE
 
+    def root_of(self, path: str) -> str:
+        """Return the directory of the site that *path* is in; empty if it is in none."""
+        return self._split(path)[0]
+
     def page_changes(self, changes: FileChanges, kinds: Mapping[str, FileKind]) -> Changes:
         """Return what pages are told, for each directory in which something has changed.
 

@@ -8,7 +8,9 @@ A batch of changes takes four steps, in this order: changed modules are dropped,
 wrote themselves is filtered out, then pages are told of the rest, and last the background tasks of
 changed scripts are restarted. A request may come before the batch; what it has executed of the
 saved files stays, so a file is executed once for each save. The console gets its line when the
-pages have said that they show the change, or have had time enough to say it.
+pages have said that they show the change, or have had time enough to say it. Who is interested in
+what else comes of an edit is told of each as it begins and as its pages have answered: see
+`EditObserver`.
 """
 
 from __future__ import annotations
@@ -17,11 +19,20 @@ import logging
 import math
 import os
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Set,
+)
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 import trio
@@ -40,6 +51,7 @@ from rpyserve.livereload.write_loops import WriteLoopDetector
 from rpyserve.resources.resource import Resource, Wrapper
 from rpyserve.site import Site
 from rpyserve.util.exceptions import report_or_raise
+from rpyserve.util.text import one_line
 
 log = logging.getLogger("rpyserve")
 
@@ -68,6 +80,74 @@ _CODE: Final = (FileKind.SCRIPT, FileKind.MODULE)
 _DATA: Final = (FileKind.FILE, FileKind.PRIVATE_DATA)
 
 
+_KINDS: Final = {
+    FileKind.SCRIPT: "script",
+    FileKind.MODULE: "module",
+    FileKind.FILE: "file",
+    FileKind.PRIVATE_DATA: "data",
+}
+_WHY: Final = {
+    FileKind.SCRIPT: "a script",
+    FileKind.MODULE: "a module that nothing has imported yet",
+    FileKind.FILE: "a file that pages may show",
+    FileKind.PRIVATE_DATA: "a file that scripts may read",
+}
+_LOADED: Final = "a module: all scripts run again"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedFile:
+    """A file of a batch of changes that counts.
+
+    Args:
+        path: the file.
+        root: the directory of the site that it is in.
+        name: the file as its author knows it.
+        event: `ADDED`, `CHANGED` or `DELETED`.
+        kind: ``script``, ``module``, ``file`` or ``data``.
+        why: why it counts.
+        saved: when it was saved, in seconds since the epoch; 0 if not known.
+    """
+
+    path: str
+    root: str
+    name: str
+    event: str
+    kind: str
+    why: str
+    saved: float
+
+
+class ObservedEdit(Protocol):
+    """An edit, as one who observes edits knows it."""
+
+    @property
+    def number(self) -> int:
+        """Its number, for the console."""
+
+    def settle(self, pages: Showing, now: float) -> object:
+        """Its pages have answered, or have had time enough."""
+
+    def short(self) -> list[str]:
+        """What came of it, for the console."""
+
+
+class EditObserver(Protocol):
+    """Is told of edits."""
+
+    def begin(
+        self,
+        files: Sequence[SavedFile],
+        noticed: float,
+        saved: float,
+        contents: Mapping[str, bytes],
+    ) -> Any:
+        """A batch of *files* was noticed at that time, and *saved* at that; returns the edit."""
+
+    async def examine(self, edit: Any) -> None:
+        """Find out about its files what takes time."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Announced:
     """A batch of changes that pages have been told of.
@@ -79,7 +159,9 @@ class _Announced:
         noticed: when the change was.
         all_scripts: whether all scripts run again.
         is_code: whether there is a script or a module among the files.
-        deadline: when the line is due at the latest, by trio's clock.
+        deadline: when the pages should have answered at the latest, by trio's clock.
+        edit: it, as the observer of edits knows it; None if there is no observer.
+        settled: set when its line may be printed.
     """
 
     showing: Showing
@@ -89,6 +171,8 @@ class _Announced:
     all_scripts: bool
     is_code: bool
     deadline: float
+    edit: ObservedEdit | None
+    settled: trio.Event = field(default_factory=trio.Event)
 
 
 Inspect = Callable[[Request], Awaitable[Response] | None]
@@ -106,6 +190,10 @@ class LiveReload:
 
     Attributes:
         feed: the changes that pages are told of.
+        edits: returns who is told of edits, when there is the first one; None for nobody.
+        name_of: returns the path of a file as its author knows it.
+        roots: the directories that are watched, as absolute paths.
+        askers: how many others wait for changes.
     """
 
     def __init__(
@@ -130,6 +218,13 @@ class LiveReload:
         self._announced, self._to_say = trio.open_memory_channel[_Announced](math.inf)
         self._held = FileChanges()
         self._has_held = trio.Event()
+        self._released = trio.Event()
+        self._to_settle, self._begun = trio.open_memory_channel[_Announced](math.inf)
+        self.edits: Callable[[], EditObserver] | None = None
+        self.name_of = self._mounts.display_name
+        self.roots = tuple(self._roots)
+        self.askers = 0
+        self._looks = watcher.Looks()
         self._full, self._to_check = trio.open_memory_channel[Hashable](1)
         self.feed = ChangeFeed(self._note_full)
 
@@ -176,6 +271,7 @@ class LiveReload:
         self._warn_of_shadowed_name()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._say_announced)
+            nursery.start_soon(self._settle_all)
             nursery.start_soon(self._announce_held)
             nursery.start_soon(self._warn_of_streams)
             await watcher.watch(
@@ -183,6 +279,7 @@ class LiveReload:
                 self._on_batch,
                 poll=self._poll,
                 eager=self._has_pages,
+                looks=self._looks,
                 task_status=task_status,
             )
             nursery.cancel_scope.cancel()
@@ -191,8 +288,23 @@ class LiveReload:
         """Let the streams of changes end."""
         self.feed.close()
 
+    async def wait_look(self, seconds: float) -> bool:
+        """Wait until all that has been saved by now is noticed, and pages are told of all code.
+
+        Args:
+            seconds: how long to wait at most: the disk may be slow, and the watch may have failed.
+
+        Returns:
+            Whether it is.
+        """
+        with trio.move_on_after(seconds) as waiting:
+            await self._looks.wait_look()
+            while any(self._mounts.kind_of(path) in _CODE for path in self._held.files):
+                await self._released.wait()
+        return not waiting.cancelled_caught
+
     def _has_pages(self) -> bool:
-        return self.feed.statistics().subscribers > 0
+        return self.feed.statistics().subscribers > 0 or self.askers > 0
 
     def _count_stream(self, request: Request, response: Response) -> None:
         """The site's own streams take connections, of which a browser has few."""
@@ -207,26 +319,28 @@ class LiveReload:
         noticed = time.time()
         for directory in self._directories:
             directory.working_directory.refresh()
-        all_scripts = self._refresh_scripts(changes)
+        modules = self._modules_among(changes)
+        self._refresh_scripts()
         kind_of = self._mounts.kind_of
         kinds: dict[str, FileKind] = {
             path: kind for path in changes.files if (kind := kind_of(path)) is not FileKind.IGNORED
         }
         self._drop_own_writes(changes, kinds)
-        self._announce(changes, kinds, noticed, all_scripts=all_scripts)
-        self._restart_tasks(changes, all_scripts=all_scripts)
+        self._announce(changes, kinds, noticed, modules=modules)
+        self._restart_tasks(changes, all_scripts=bool(modules))
 
-    def _refresh_scripts(self, changes: FileChanges) -> bool:
-        """Returns whether all scripts run again, because of a module of the site."""
-        all_scripts = any(
-            directory.scripts.modules.watches(path)
-            for directory in self._directories
+    def _modules_among(self, changes: FileChanges) -> set[str]:
+        """The modules that the site has loaded: all scripts run again because of them."""
+        return {
+            path
             for path in changes.files
-        )
+            if any(each.scripts.modules.watches(path) for each in self._directories)
+        }
+
+    def _refresh_scripts(self) -> None:
         for directory in self._directories:
             with suppress(OSError, HTTPError):  # the disk fails: requests look, and say so
                 directory.scripts.refresh()
-        return all_scripts
 
     def _drop_own_writes(self, changes: FileChanges, kinds: dict[str, FileKind]) -> None:
         """Leave in *kinds* what pages are to be told of now."""
@@ -239,8 +353,7 @@ class LiveReload:
 
     def _hold(self, changes: FileChanges, files: set[str]) -> None:
         if files:
-            times = {path: changes.files[path] for path in files}
-            self._held |= FileChanges(times, changes.added_or_removed & files)
+            self._held |= changes.only(files)
             self._has_held.set()
 
     async def _announce_held(self) -> None:
@@ -255,7 +368,9 @@ class LiveReload:
             changes, self._held = self._held, FileChanges()
             taken = self._write_loops.take_held(changes, changes.files)
             kinds = {path: self._mounts.kind_of(path) for path in sorted(taken)}
-            self._announce(changes, kinds, time.time(), all_scripts=False)
+            self._announce(changes, kinds, time.time(), modules=frozenset())
+            self._released.set()
+            self._released = trio.Event()
 
     def _announce(
         self,
@@ -263,12 +378,18 @@ class LiveReload:
         kinds: Mapping[str, FileKind],
         noticed: float,
         *,
-        all_scripts: bool,
+        modules: Set[str],
     ) -> None:
+        """Tell pages, and the observer of edits.
+
+        Args:
+            modules: those among the files because of which all scripts run again.
+        """
         page_changes = self._mounts.page_changes(changes, kinds)
         if not page_changes:
             return
         self._site.errors.reset()
+        edit = self._begin_edit(changes, kinds, noticed, modules)
         is_code = not set(_CODE).isdisjoint(kinds.values())
         causes = () if is_code else self._write_loops.causes(changes, kinds)
         announced = _Announced(
@@ -276,21 +397,68 @@ class LiveReload:
             self._events(changes, kinds),
             [changes.files[path] for path in kinds],
             noticed,
-            all_scripts,
+            bool(modules),
             is_code,
             trio.current_time() + SHOWING_TIMEOUT,
+            edit,
         )
         is_next = self._to_say.statistics().tasks_waiting_receive > 0
-        if is_next and announced.showing.settled.is_set():
+        if edit is None and is_next and announced.showing.settled.is_set():
             self._say(announced)
         else:
+            self._to_settle.send_nowait(announced)
             self._announced.send_nowait(announced)
+
+    def _begin_edit(
+        self,
+        changes: FileChanges,
+        kinds: Mapping[str, FileKind],
+        noticed: float,
+        modules: Set[str],
+    ) -> ObservedEdit | None:
+        if self.edits is None or not kinds:
+            return None
+        files = [
+            SavedFile(
+                path,
+                self._mounts.root_of(path),
+                self._mounts.display_name(path),
+                _event(changes, path),
+                _KINDS[kind],
+                _LOADED if path in modules else _WHY[kind],
+                changes.files[path],
+            )
+            for path, kind in kinds.items()
+        ]
+        saved = [each.saved for each in files]
+        at = noticed - seconds_since_save(saved, noticed, noticed)
+        try:
+            edit: ObservedEdit = self.edits().begin(files, noticed, at, changes.contents)
+        except Exception as exc:  # what is imported for it can not be read at the moment
+            log.warning("An edit has no receipt: %s.", one_line(f"{type(exc).__name__}: {exc}"))
+            return None
+        return edit
+
+    async def _settle_all(self) -> None:
+        """Let each change settle, beside the others."""
+        async with trio.open_nursery() as nursery:
+            async for announced in self._begun:
+                nursery.start_soon(self._settle, announced)
+
+    async def _settle(self, announced: _Announced) -> None:
+        edit, showing = announced.edit, announced.showing
+        if edit is not None and self.edits is not None:
+            await self.edits().examine(edit)
+        with trio.move_on_at(announced.deadline):
+            await showing.settled.wait()
+        if edit is not None:
+            edit.settle(showing, time.time())
+        announced.settled.set()
 
     async def _say_announced(self) -> None:
         """Print the line of each change, in their order, when its pages show it."""
         async for announced in self._to_say:
-            with trio.move_on_at(announced.deadline):
-                await announced.showing.settled.wait()
+            await announced.settled.wait()
             self._say(announced)
 
     def _say(self, announced: _Announced) -> None:
@@ -302,7 +470,10 @@ class LiveReload:
             loading=showing.loading,
             all_scripts=announced.all_scripts,
             seconds=seconds_since_save(announced.saved, announced.noticed, showing.last),
+            more=[] if announced.edit is None else announced.edit.short(),
         )
+        if announced.edit is not None:
+            text = f"Edit {announced.edit.number}: {text}"
         is_news = announced.is_code or showing.shown or showing.loading
         log.log(logging.INFO if is_news else logging.DEBUG, "%s", text)
 
@@ -400,7 +571,13 @@ def directories_in(root: Resource, prefix: str = "/") -> Iterator[tuple[Director
 
 
 def reload_line(
-    events: Mapping[str, str], *, pages: int, loading: int, all_scripts: bool, seconds: float
+    events: Mapping[str, str],
+    *,
+    pages: int,
+    loading: int,
+    all_scripts: bool,
+    seconds: float,
+    more: Sequence[str] = (),
 ) -> str:
     """Return the line that the console shows for a batch of changes.
 
@@ -411,6 +588,7 @@ def reload_line(
         loading: how many pages load themselves again, and have not come yet.
         all_scripts: whether all scripts will run again, because of a module of the site.
         seconds: from the save until the last page showed it.
+        more: what else came of it.
     """
     kinds = set(events.values())
     parts = [f"{_enumerated(sorted(events))} {kinds.pop() if len(kinds) == 1 else CHANGED}"]
@@ -420,6 +598,7 @@ def reload_line(
         parts.append(f"{_pages(pages)} updated")
     if loading:
         parts.append(f"{_pages(loading)} still loading")
+    parts += more
     return f"{', '.join(parts)} ({seconds * 1000:.0f} ms)"
 
 

@@ -58,6 +58,43 @@ ATTEMPTS: Final = 3
 
 _ONE_HANDLE_A_TREE: Final = sys.platform in ("darwin", "win32")
 
+
+class Looks:
+    """Questions whether something has been saved, which the watch answers by a look at the files.
+
+    The system's events come some hundredths of a second after a save. Who has just saved a file and
+    wants to know what came of it does not wait for them: after `wait_look` all that was saved
+    before has been reported.
+    """
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.answered = 0
+        self.wake = threading.Event()
+        self._answer = trio.Event()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for a look; may be asked in any thread."""
+        return self.asked > self.answered
+
+    async def wait_look(self) -> None:
+        """Wait until the files have been looked at from now on, and changes been reported."""
+        self.asked += 1
+        number = self.asked
+        self.wake.set()
+        while self.answered < number:
+            await self._answer.wait()
+
+    def answer(self, number: int) -> None:
+        """Say that the first *number* questions have been answered."""
+        self.answered = number
+        if not self.is_wanted:
+            self.wake.clear()
+        self._answer.set()
+        self._answer = trio.Event()
+
+
 _Events = Generator[Set[tuple[int, str]], None, None]
 
 
@@ -67,6 +104,7 @@ async def watch(
     *,
     poll: bool = False,
     eager: Callable[[], bool] = lambda: True,
+    looks: Looks | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Call *on_batch*, in the loop, with each batch of changes below *roots*, until cancelled.
@@ -77,9 +115,11 @@ async def watch(
         poll: scan again and again, instead of waiting for the system's events.
         eager: whether somebody waits for changes; if not, they may come some hundredths of a second
             later.
+        looks: who wants to know at once whether there are changes.
         task_status: is told when the directories have been scanned for the first time.
     """
-    watcher = _Watcher(tuple(roots), poll, eager)
+    looks = looks or Looks()
+    watcher = _Watcher(tuple(roots), poll, eager, looks)
     limiter = trio.CapacityLimiter(1)
     in_thread = partial(trio.to_thread.run_sync, limiter=limiter, abandon_on_cancel=True)
     failures = _Failures()
@@ -88,14 +128,17 @@ async def watch(
             await in_thread(watcher.scan)
         task_status.started()
         while True:
+            asked = looks.asked
             with failures.noted():
                 if batch := await in_thread(watcher.wait_batch):
                     on_batch(batch)
+                looks.answer(asked)
             if failures.is_failing:
                 await trio.sleep(RETRY)
                 watcher.begin_anew()
     finally:
         watcher.stop.set()
+        looks.wake.set()
 
 
 class _Failures:
@@ -129,8 +172,11 @@ class _Failures:
 class _Watcher:
     """Lives in a thread, but for `stop`."""
 
-    def __init__(self, roots: tuple[str, ...], poll: bool, eager: Callable[[], bool]) -> None:
+    def __init__(
+        self, roots: tuple[str, ...], poll: bool, eager: Callable[[], bool], looks: Looks
+    ) -> None:
         self.stop = threading.Event()
+        self._looks = looks
         self._eager = eager
         self._snapshot = Snapshot(roots)
         self._root_ids = self._identify_roots()
@@ -154,7 +200,7 @@ class _Watcher:
 
     def wait_batch(self) -> FileChanges:
         """Return the next batch; an empty one if nothing has happened for `ROOT_CHECK`."""
-        batch = self._wait_first()
+        batch = self._look() if self._started and self._looks.is_wanted else self._wait_first()
         start = time.monotonic()
         while _may_go_on(batch) and time.monotonic() - start < LONGEST:
             more = self._wait_more(QUIET, QUIET)
@@ -162,6 +208,15 @@ class _Watcher:
                 break
             batch |= more
         return batch
+
+    def _look(self) -> FileChanges:
+        """Return what has changed by now."""
+        if self._polling:
+            return self.scan()
+        if self._events is None or self._identify_roots() != self._root_ids:
+            self._root_ids = self._identify_roots()
+            return self._watch_anew()
+        return self._scan_in_between() or FileChanges()
 
     def _wait_first(self) -> FileChanges:
         if self._started:
@@ -178,7 +233,7 @@ class _Watcher:
             pause: seconds to wait before a scan, where there are no events.
         """
         if self._polling:
-            self.stop.wait(pause)
+            self._looks.wake.wait(pause)
             return self.scan() or None
         if self._events is None or self._identify_roots() != self._root_ids:
             return self._begin_again(timeout) or None
@@ -252,10 +307,10 @@ class _Watcher:
         deadline = time.monotonic() + timeout
         try:
             for heard in events:
-                if heard or time.monotonic() >= deadline:
+                if heard or self._looks.is_wanted or time.monotonic() >= deadline:
                     return {path for _, path in heard}
                 if not self._eager():
-                    self.stop.wait(IDLE_PAUSE)
+                    self._looks.wake.wait(IDLE_PAUSE)
         except (OSError, RuntimeError) as exc:
             if _is_about_a_name(exc):
                 self.stop.wait(POLL)  # lest a file that is written all the time keeps this busy

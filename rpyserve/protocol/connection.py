@@ -20,7 +20,7 @@ from rpyserve.http.headers import HeaderFields, reason_phrase
 from rpyserve.http.request import Address, Recording, Request, RequestRecord, Responder
 from rpyserve.http.response import Response, Stream, Upgrade
 from rpyserve.protocol import timeouts
-from rpyserve.protocol.grammar import RequestHead
+from rpyserve.protocol.grammar import CHUNKED, RequestHead
 from rpyserve.protocol.request_body import RequestBody
 from rpyserve.protocol.response_headers import ResponseHeadCache
 from rpyserve.protocol.response_writer import ResponseWriter
@@ -252,6 +252,7 @@ class _Connection:
             server=self.server,
             scheme=self.scheme,
             body=body,
+            body_length=None if head.body_length == CHUNKED else head.body_length,
             wait_client_left=self.transport.wait_client_left,
         )
 

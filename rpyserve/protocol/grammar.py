@@ -109,6 +109,10 @@ class RequestHead(NamedTuple):
     raw: bytes = b""
 
 
+_METHODS: Final = {method: method.decode() for method in (b"GET", b"HEAD", b"POST")}
+"""The usual methods as text, so that each is one text for all requests."""
+
+
 def parse_head(head: bytes, scheme: str) -> RequestHead:
     """Read *head*: all of it, from the method to the empty line.
 
@@ -141,7 +145,7 @@ def parse_head(head: bytes, scheme: str) -> RequestHead:
         body_length = _body_length(lengths, values.get(b"transfer-encoding"), is_old)
     keep_alive = not (is_old or (b"connection" in values and _asks_to_close(values)))
     return RequestHead(
-        method.decode("ascii"),
+        _METHODS.get(method) or method.decode("ascii"),
         target.decode("ascii"),
         headers,
         f"1.{minor.decode('ascii')}",

@@ -319,10 +319,11 @@ class ResponseWriter:
         if self._has_events or not started.is_ready:
             await self._send_rest(head)
             head = b""
-        witness = self.record.witness
+        request = self.record.request
+        observer = None if request is None else request._observer
         async for chunk in chunks:
-            if witness is not None:
-                witness.note_chunk(chunk)
+            if observer is not None:
+                observer.note_chunk(chunk)
             parts = self._frame(chunk)
             if head:
                 parts, head = (head, *parts), b""

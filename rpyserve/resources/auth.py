@@ -230,7 +230,8 @@ class View:
         probe.site = self._site
         probe.root_path, probe._proxy = asked.root_path, asked._proxy
         probe._authority = asked._authority
-        probe._session, probe._record = asked._session, asked._record
+        probe._session = asked._session
+        probe._record, probe._observer = asked._record, asked._observer
         try:
             yield probe
         finally:

@@ -39,7 +39,7 @@ MAX_ERROR_PAGES: Final = 128
 # What the client asks for.
 _Form = Literal["html", "json", "text"]
 
-STYLE: Final = """
+PALETTE: Final = """
 :root { color-scheme: light dark; --ink: #1d2329; --dim: #5d6873; --paper: #fff; --box: #f3f5f7;
   --edge: #d8dee4; --link: #0b5cad; --bad: #b3261e; --fault: #fde4e1;
   --keyword: #7c2fa8; --name: #0b5cad; --string: #1c6b2f; --number: #8a4b00 }
@@ -47,6 +47,12 @@ STYLE: Final = """
   :root { --ink: #e4e8ec; --dim: #9aa5b1; --paper: #15191d; --box: #1f252b;
     --edge: #333c45; --link: #7ab8ff; --bad: #ff9d94; --fault: #4b2422;
     --keyword: #d9a5f2; --name: #8cc4ff; --string: #9be29b; --number: #ffc07a } }
+"""
+"""The colours of all pages of rpyserve's own, by their names."""
+
+STYLE: Final = (
+    PALETTE
+    + """\
 * { box-sizing: border-box }
 body { margin: 0 auto; max-width: 52rem; padding: 3rem 1.25rem; background: var(--paper);
   color: var(--ink); font: 1rem/1.55 system-ui, sans-serif }
@@ -95,6 +101,7 @@ td { padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--edge); overfl
 td + td { color: var(--dim); white-space: nowrap; text-align: right; width: 1% }
 footer { margin-top: 3rem; color: var(--dim); font-size: .85rem }
 """
+)
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 
 CONTENT_SECURITY_POLICY: Final = (

@@ -51,6 +51,16 @@ remarks = 1
 their objects lack.
 """
 
+Observer = Callable[[str, str, Any, int], object]
+"""Is told what kind of thing came of an edit, of which file, more about it, and how often."""
+
+observers: Final[list[Observer]] = []
+"""Who is told what comes of edits, in the thread in which it happens.
+
+``executed``: the source of what was; ``carried``: the name of the class whose objects are of the
+present class now; ``added``: class and attribute; ``lost``: a sentence that says what.
+"""
+
 MOST_PAGES: Final = 1000
 """In how many items of a container at top level resources are looked for."""
 
@@ -138,6 +148,19 @@ def note_remark() -> None:
     """Say that more is known of definitions than before."""
     global remarks
     remarks += 1
+
+
+def tell(kind: str, path: str | os.PathLike[str], about: Any, count: int = 1) -> None:
+    """Tell all `observers` what came of an edit."""
+    for observer in list(observers):
+        observer(kind, os.fspath(path), about, count)
+
+
+def tell_of_home(kind: str, home: str, about: Any, count: int = 1) -> None:
+    """The same about the file at *home*."""
+    if observers:
+        execution = latest_execution(home)
+        tell(kind, "" if execution is None else execution.path, about, count)
 
 
 def advance_if_edited_since(edits_then: int) -> None:
@@ -272,6 +295,7 @@ def note_uses(execution: Execution, module: ModuleType) -> None:
         note_remark()
     if before is not None:
         _note_moves(before, now)
+    tell("executed", execution.path, execution.source)
 
 
 def _note_moves(before: _Uses, now: _Uses) -> None:

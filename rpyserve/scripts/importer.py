@@ -332,6 +332,7 @@ class SiteModules:
     def tell_of_old_objects(self, name: str, exc: BaseException) -> None:
         """Tell that *name*, a script or module that was saved, fails with *exc*."""
         what = one_line(f"{type(exc).__name__}: {exc}")
+        definitions.tell("lost", os.path.join(self.root, name), f"old methods stay: {what}")
         log.warning(
             "%s was saved, but executing it fails (%s). Objects of its classes from before keep "
             "their old methods until a save that works.",

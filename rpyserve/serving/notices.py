@@ -17,8 +17,9 @@ import linecache
 import logging
 import re
 import sys
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,11 +27,13 @@ from rpyserve.diagnostics.reporter import ConsoleReporter
 from rpyserve.util.author_code import display_path, is_author_code
 
 if TYPE_CHECKING:
+    from rpyserve.check.findings import Finding
     from rpyserve.diagnostics.model import ErrorReport
 
 log = logging.getLogger("rpyserve")
 
 _NEVER: Final = re.compile(r"coroutine '([^']+)' was never awaited")
+_silence = threading.local()
 _ORIGIN: Final = re.compile(r'^ *File "(.+)", line (\d+)', re.MULTILINE)
 
 
@@ -57,7 +60,7 @@ def reporting_unawaited(reporter: ConsoleReporter) -> Iterator[None]:
             ):
                 frame = failure.chain[0].frames[0]
                 reporter.report(f"{display_path(frame.file)}, line {frame.line}", failure)
-            else:
+            elif not getattr(_silence, "is_kept", False):
                 others(message, category, filename, lineno, file, line)
 
         warnings.showwarning = show
@@ -65,6 +68,32 @@ def reporting_unawaited(reporter: ConsoleReporter) -> Iterator[None]:
             yield
         finally:
             sys.set_coroutine_origin_tracking_depth(depth)
+
+
+@contextmanager
+def python_warnings_silent() -> Iterator[None]:
+    """While inside, this thread's warnings are not printed: the requests' own thread prints them.
+
+    Python's filters of warnings are those of all threads.
+    """
+    _silence.is_kept = True
+    try:
+        yield
+    finally:
+        _silence.is_kept = False
+
+
+def check_silently(root: str, sources: Mapping[str, bytes]) -> Mapping[str, Sequence[Finding]]:
+    """Return the findings of the check in some files of a site; for a thread.
+
+    Args:
+        root: the directory of the site.
+        sources: the contents of the files, by their paths relative to it.
+    """
+    from rpyserve.check.checker import check_sources
+
+    with python_warnings_silent():
+        return check_sources(root, sources).findings
 
 
 def _failure(text: str, filename: str, number: int) -> ErrorReport | None:

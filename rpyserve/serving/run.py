@@ -60,10 +60,14 @@ if TYPE_CHECKING:
 
     from rpyserve.http.request import Request
     from rpyserve.http.response import Response
+    from rpyserve.inspector.edit_views import Watch
+    from rpyserve.inspector.edits import Edits
+    from rpyserve.inspector.ended_sessions import EndedSessions
     from rpyserve.inspector.inspector import Inspector
     from rpyserve.inspector.recorder import Recorder
     from rpyserve.production.metrics import Metrics
     from rpyserve.scripts.loader import ScriptLoader
+    from rpyserve.sessions.session import Session
 
 # Seconds that open requests have once the server is to stop; async callbacks of sessions too.
 GRACE: Final = 5.0
@@ -441,13 +445,15 @@ async def _serve_until(
         site.on_source = notices.FindingAnnouncer()
     tools = {"phone": partial(_phone_page, site, endpoint, settings)}
     live_reload, metrics = _live_reload(site, settings, tools), _metrics(site, settings, shutdown)
-    recorder, inspect = None, None
+    recorder, inspect, edits = None, None, None
     if settings.inspector:
         from rpyserve.inspector.recorder import Recorder  # not in production
 
         site.recorder = recorder = Recorder(shutdown.running)
         access_log.keep = recorder.keep
-        inspect = _inspect(site, recorder, partial(_facts, settings, shutdown))
+        edits = None if live_reload is None else _edits_of(site, live_reload)
+        facts = partial(_facts, settings, shutdown)
+        inspect = _inspect(site, recorder, facts, live_reload, edits)
     respond = interruptible(_with_own_pages(site.respond, live_reload, inspect))
     respond = _with_tools(respond, site, settings, shutdown, metrics)
     respond = as_deployed(respond, endpoint.names, settings)
@@ -464,6 +470,8 @@ async def _serve_until(
             nursery.start_soon(_call_at_stop, live_reload.stop, stop)
         if recorder is not None:
             nursery.start_soon(_call_at_stop, recorder.close, stop)
+        if edits is not None:
+            nursery.start_soon(_keep_edits, edits, access_log.answered, stop)
         ready()
         await serve_listeners(
             respond,
@@ -495,15 +503,40 @@ def _with_own_pages(
     return respond_or_inspect
 
 
-def _inspect(site: Site, recorder: Recorder, facts: Callable[[], dict[str, Any]]) -> Inspect:
+def _inspect(
+    site: Site,
+    recorder: Recorder,
+    facts: Callable[[], dict[str, Any]],
+    watch: Watch | None = None,
+    edits: Callable[[], Edits] | None = None,
+) -> Inspect:
     """Return what answers with the inspector's pages; it is made for the first who may see it."""
+
+    @functools.cache
+    def ended_sessions() -> EndedSessions:
+        from rpyserve.inspector.ended_sessions import EndedSessions
+
+        return EndedSessions()
 
     @functools.cache
     def inspector() -> Inspector:
         from rpyserve.inspector.inspector import Inspector
 
         loaders = partial(_loaders_of, site)
-        return Inspector(site, recorder, interruptible(site.respond), loaders, facts)
+        respond = interruptible(site.respond)
+        made = Inspector(site, recorder, ended_sessions(), respond, loaders, facts)
+        if watch is not None and edits is not None:
+            from rpyserve.inspector.edit_views import register_edits
+
+            register_edits(made.table, edits(), watch)
+            made.on_done = edits().note_action
+        return made
+
+    def note_end(session: Session, reason: SessionEnd | None) -> None:
+        if reason is not None:
+            ended_sessions().add(session, reason)
+
+    site.sessions.observers.append(note_end)
 
     def inspect(request: Request) -> Awaitable[Response] | None:
         return inspector().response_to(request) if site.trusts(request) else None
@@ -517,15 +550,15 @@ def _facts(settings: Settings, shutdown: Shutdown) -> dict[str, Any]:
 
 
 def _plain(thing: Any) -> dict[str, Any]:
-    """Return the fields of *thing* that have plain values; `Limits` among them."""
+    """Return the fields of *thing* that say something, with plain values; `Limits` among them."""
     found: dict[str, Any] = {}
     for each in fields(thing):
         value = getattr(thing, each.name)
         if isinstance(value, Limits):
-            found[each.name] = _plain(value)
-        elif value is None or isinstance(value, (str, int, float, bool)):
+            found |= {f"limits.{name}": limit for name, limit in _plain(value).items()}
+        elif isinstance(value, (str, int, float)) and value not in ("", False, math.inf):
             found[each.name] = value
-        elif isinstance(value, tuple):
+        elif isinstance(value, tuple) and value:
             found[each.name] = [str(item) for item in value]
     return found
 
@@ -659,6 +692,38 @@ async def _leave_stuck(site: Site, settings: Settings, stop: trio.Event) -> None
 async def _call_at_stop(function: Callable[[], object], stop: trio.Event) -> None:
     await stop.wait()
     function()
+
+
+def _edits_of(site: Site, live_reload: LiveReload) -> Callable[[], Edits]:
+    """Return what makes the receipts of edits when they are first wanted."""
+
+    @functools.cache
+    def make() -> Edits:
+        from rpyserve.inspector.edits import Edits
+
+        edits = Edits(live_reload.roots, live_reload.name_of, notices.check_silently)
+        edits.observe(site)
+        return edits
+
+    live_reload.edits = make
+    return make
+
+
+async def _keep_edits(make: Callable[[], Edits], answered: trio.Event, stop: trio.Event) -> None:
+    """Have receipts of edits from the first answer on, and let who waits for one go at the end."""
+    with trio.move_on_after(FIRST_ANSWER):
+        await answered.wait()
+    edits = None
+    while edits is None:
+        try:
+            edits = make()
+        except Exception as exc:
+            log.debug("Receipts of edits cannot be had now: %s. Trying again.", exc)
+            await trio.sleep(IMPORT_RETRY)
+    # Imports of the check take a while, which is not to be added to the first edit.
+    await edits.read_baseline()
+    await stop.wait()
+    edits.close()
 
 
 def _phone_page(site: Site, endpoint: Endpoint, settings: Settings) -> Resource:

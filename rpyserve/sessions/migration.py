@@ -16,6 +16,7 @@ import logging
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +139,7 @@ class Migration:
         self._replace_held(self._entries)
 
         self._warn_all(self._graph)
+        _tell_of_carried(self._graph)
         if self._graph.rest:
             self._graph.waiting |= that_can_wait(definitions.outdated_classes())
             first_use.leave(self._graph, self._renew)
@@ -177,6 +179,7 @@ class Migration:
         self._filler.finish()
         graph.finish()
         self._warn_all(graph)
+        _tell_of_carried(graph)
         return graph
 
     def _warn_all(self, graph: ObjectGraph) -> None:
@@ -271,12 +274,20 @@ _MADE_ANEW: Final = (
 def log_once(level: int, home: str, sentence: str) -> None:
     """Log *sentence*, once for each version of the script or module at *home*."""
     sentence = one_line(sentence)  # an exception's text may have lines, of a visitor's making even
+    if level >= logging.WARNING:
+        definitions.tell_of_home("lost", home, sentence)
     execution = definitions.latest_execution(home)
     if execution is None:
         _once.log(level, "%s", sentence, key=(sentence, definitions.edits))
     else:
         path = _display_path(execution.path)
         _once.log(level, "%s: %s", path, sentence, key=(sentence, execution.serial))
+
+
+def _tell_of_carried(graph: ObjectGraph) -> None:
+    if definitions.observers:
+        for cls, count in Counter(type(thing) for thing, _ in graph.changed).items():
+            definitions.tell_of_home("carried", definitions.home_of(cls), cls.__qualname__, count)
 
 
 def _display_path(path: Path) -> str:

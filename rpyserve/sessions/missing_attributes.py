@@ -531,8 +531,13 @@ def _fill(thing: Any, entry: _Reference | _Held) -> None:
 
 
 def _say_added(cls: type, names: Iterable[str], where: str) -> None:
-    if names:
-        _say(logging.INFO, cls, _ADDED.format(cls.__qualname__, ", ".join(sorted(names)), where))
+    if not names:
+        return
+    line = _ADDED.format(cls.__qualname__, ", ".join(sorted(names)), where)
+    if _say(logging.INFO, cls, line):
+        for name in names:
+            about = f"{cls.__qualname__}.{name}"
+            definitions.tell_of_home("added", definitions.home_of(cls), about)
 
 
 def _say_missing(cls: type, missing: Iterable[str], reason: str) -> None:
@@ -542,11 +547,14 @@ def _say_missing(cls: type, missing: Iterable[str], reason: str) -> None:
         _say(logging.WARNING, cls, line)
 
 
-def _say(level: int, cls: type, line: str) -> None:
+def _say(level: int, cls: type, line: str) -> bool:
+    """Returns whether it was not said before."""
     state = _states[cls]
-    if line not in state.said:
-        state.said.add(line)
-        state.log(level, definitions.home_of(cls), line)
+    if line in state.said:
+        return False
+    state.said.add(line)
+    state.log(level, definitions.home_of(cls), line)
+    return True
 
 
 def _described(exc: Exception) -> str:

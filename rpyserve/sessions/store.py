@@ -76,6 +76,8 @@ class SessionStore(ServerObject):
         now: returns the time, as `trio.current_time` has it.
         on_new_id: called with each session that has a new id.
         on_end: called with each that has ended, if it is kept outside of the process.
+        observers: called with each that was made (and None), and each that ends (and why), before
+            its callbacks are.
         id_changes: how often a session got a new id.
 
     Raises:
@@ -97,6 +99,7 @@ class SessionStore(ServerObject):
         self.callbacks = CallbackTasks(errors)
         self.on_new_id: Callable[[Session], object] = lambda session: None
         self.on_end: Callable[[Session], object] = lambda session: None
+        self.observers: list[Callable[[Session, SessionEnd | None], object]] = []
         self.now: Callable[[], float] = trio.current_time
 
         self._live: ShardedDict[Session] = ShardedDict()
@@ -155,6 +158,7 @@ class SessionStore(ServerObject):
         self._live.put(uid, session)
         self._made += 1
         schedule(session, self._timer)
+        self._tell_observers(session, None)
         return session
 
     def _by_factory(self, factory: Callable[[Any, str], Any], uid: str) -> Session:
@@ -320,9 +324,17 @@ class SessionStore(ServerObject):
         if session.ended is None and self._live.pop(session._uid) is not None:
             self._timer.discard(unschedule(session))
             self._ended[reason] += 1
+            self._tell_observers(session, reason)
             finish(session, reason)
             if session._record is not None:
                 self.on_end(session)
+
+    def _tell_observers(self, session: Session, reason: SessionEnd | None) -> None:
+        for observer in self.observers:
+            try:
+                observer(session, reason)
+            except Exception:  # the session is to end all the same
+                log.warning("What a session did is not shown: this is an error.", exc_info=True)
 
     def _is_scheduled(self, uid: str, bucket: Bucket) -> bool:
         session = self._live.get(uid)

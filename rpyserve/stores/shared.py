@@ -626,8 +626,8 @@ class SharedPersistence(Persistence):
             record = await self._acquire(uid)
             if record is not None:
                 request._session = record.holder
-                if request._record is not None:
-                    request._record.note_session(record.holder)
+                if request._observer is not None:
+                    request._observer.note_session(record.holder)
                 record.holder.touch()
                 return record
         return await self._create(request.getSession())

@@ -95,21 +95,23 @@ class SolePersistence(Persistence):
         use.has_answer, use.streams = True, streams
         if streams:
             self._streaming[use] = request
-        self.store.puts_together = True
         try:
-            self._put_used(request, use)
+            with self.store.grouping():
+                self._put_used(request, use)
         finally:
-            self.store.puts_together = False
             # Also what this request has only read may be what another one has just put.
-            await self._committed(request)
+            await self._committed(request, use)
+        self._make_room_for(request._session)
 
-    async def _committed(self, request: Request) -> None:
+    async def _committed(self, request: Request, use: SoleUse) -> None:
         """Wait until what was put is committed. What is not is tried again later."""
         try:
             await self.store.committed()
         except Unavailable:
             if request._session is not None:
                 self._note_unwritten(request._session._record)
+            if _uses_registry(use):
+                self._note_unwritten(self._registry)
             raise
 
     def _note_unwritten(self, record: Record | None) -> None:
@@ -130,6 +132,9 @@ class SolePersistence(Persistence):
             self._put_registry()
         else:
             self._put_together(session)
+
+    def _make_room_for(self, session: Session | None) -> None:
+        """End what is idle longest if *session*, which is stored, is one too many."""
         if session is not None and session.new:
             at_once(self._make_room())
 
@@ -156,6 +161,7 @@ class SolePersistence(Persistence):
         if use.streams or not use.has_answer:
             with self._telling():
                 self._put_used(request, use)
+                self._make_room_for(request._session)
 
     # What a request gets
 

@@ -121,7 +121,6 @@ class SQLiteStore:
 
     is_shared = False
     worker = b""
-    puts_together = False
 
     def __init__(
         self,
@@ -139,6 +138,7 @@ class SQLiteStore:
         self._file: sqlite3.Connection | None = None
         self._is_alone = False
         self._group: _Group | None = None
+        self._is_grouping = False
         self._identity: tuple[int, int] | None = None
         self._live = 0
         self._path = os.fspath(path)
@@ -351,8 +351,8 @@ class SQLiteStore:
             self._fail(exc)
 
     def _execute_in_group(self, sql: str, values: tuple[Any, ...]) -> sqlite3.Cursor:
-        """Have this committed with what others put, if it is so wanted."""
-        if not self.puts_together:
+        """Have this committed with what others put, while `grouping`."""
+        if not self._is_grouping:
             return self._execute(sql, values)
         file = self._file if self._group is not None else self._usable()
         assert file is not None
@@ -365,6 +365,15 @@ class SQLiteStore:
             if self._group is not None and not file.in_transaction:
                 self._commit_group()  # nothing is left of it
             self._fail(exc)
+
+    @contextlib.contextmanager
+    def grouping(self) -> Iterator[None]:
+        """See `SoleStore.grouping`."""
+        self._is_grouping = True
+        try:
+            yield
+        finally:
+            self._is_grouping = False
 
     async def committed(self) -> None:
         """See `SoleStore.committed`."""

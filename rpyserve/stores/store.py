@@ -214,19 +214,16 @@ class Store(Protocol):
 
 
 class SoleStore(Store, Protocol):
-    """A store that is not shared. What each request needs are plain functions.
-
-    Attributes:
-        puts_together: whether what is put, or created, is committed only by `committed`.
-    """
-
-    puts_together: bool
+    """A store that is not shared. What each request needs are plain functions."""
 
     def put(self, key: bytes, blob: bytes, lives: float) -> None:
         """Store *blob* in place of what is there, or as a new record."""
 
     def note_access(self, key: bytes, lives: float) -> None:
         """Have the record of *key* be due after *lives* seconds. This never fails."""
+
+    def grouping(self) -> AbstractContextManager[None]:
+        """While inside, what is put, or created, is committed only by `committed`."""
 
     async def committed(self) -> None:
         """Wait until all is committed that was put so far, by others, too.

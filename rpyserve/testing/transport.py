@@ -313,6 +313,7 @@ def _site_request(
         server=(url.host, url.port or (443 if url.scheme == "https" else 80)),
         scheme=url.scheme,
         body=body_chunks(content) if content else None,
+        body_length=len(content),
         wait_client_left=wait_client_left,
     )
 

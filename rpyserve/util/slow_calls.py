@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -35,10 +35,12 @@ class SlowCallLog:
 
     Attributes:
         threshold: seconds that a call may take without being reported.
+        observers: called with the name and the seconds of each slow call, in its thread.
     """
 
     def __init__(self) -> None:
         self.threshold = SLOW
+        self.observers: list[Callable[[str, float], object]] = []
         self._lines = ThrottledLogger(_log, clock=time.monotonic)
         self._own_calls: deque[tuple[float, float]] = deque(maxlen=1000)
         self._own_calls_under_way = 0
@@ -81,6 +83,8 @@ class SlowCallLog:
             advice: a sentence that says what to do.
         """
         if seconds > self.threshold:
+            for observer in list(self.observers):
+                observer(name, seconds)
             took = f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
             self._lines.warn(
                 "%s took %s, and everyone else waited.%s",

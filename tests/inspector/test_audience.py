@@ -54,6 +54,7 @@ async def visited(served: InspectedSite) -> Browser:
     evil = f"/keep?{quote(EVIL)}={quote(EVIL)}"
     await browser.get(evil, "X-Evil: <script>alert(1)</script>", "User-Agent: <script>")
     await browser.ask("POST", "/keep", EVIL.encode(), "Content-Type: text/<script>")
+    await served.edit("keep.rpy", f"# {EVIL}\n{KEEP}")
     await browser.get("/keep?fail=1")
     return browser
 

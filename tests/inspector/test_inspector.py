@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from rpyserve import Resource, Site
+from rpyserve.inspector import blocks
 from rpyserve.inspector.inspector import MOST_BYTES
 from rpyserve.inspector.recorder import Recorder
 from rpyserve.resources.resource import Resource as Root
@@ -268,6 +269,124 @@ async def test_a_bad_duration(site: Site, visitor: Visitor, seconds: str) -> Non
         answer = await act(visitor, path, token=key, seconds=seconds)
         assert answer.status == 400, answer.text
     assert len(site.sessions) == 1
+
+
+# Pages for people
+
+
+async def test_an_empty_site_says_how_to_get_a_session(visitor: Visitor) -> None:
+    for path in ("/-/", "/-/sessions"):
+        page = await visitor.get(path)
+        assert "No session yet." in page.text
+        assert "request.getSession()" in page.text
+
+
+async def test_the_page_of_sessions(autojump_clock: object, site: Site, visitor: Visitor) -> None:
+    name = await handle(visitor)
+    site.sessions.make()["user"] = "Ada"
+    site.sessions.make().expire()
+    await trio.sleep(252)
+    page = (await visitor.get("/-/sessions")).text
+    assert "2 live sessions. Ended so far: 1 expired." in page
+    assert "4 min 12 s ago" in page
+    assert "10 min 48 s" in page
+    assert re.search(r'<meter[^>]* max=900.0[^>]* value=648.0 aria-label="Time left">', page)
+    assert page.count("yours") == 1
+    row = re.search(f'<tr role=row id="session-{name}">.*?</tr>', page)
+    assert row and "yours" in row[0]
+    assert '<a href="/-/sessions.json">This page as JSON</a>' in page
+    assert '<a href="/-/sessions" aria-current=page>Sessions <small>2</small></a>' in page
+
+
+async def test_the_page_of_one_session(site: Site, visitor: Visitor) -> None:
+    name = await handle(visitor)
+    [session] = site.sessions
+    session["cart"] = [{"name": "Lamp", "price": 39.5}]
+
+    def goodbye() -> None:
+        raise AssertionError("nobody calls it")
+
+    session.notifyOnExpire(goodbye)
+    page = (await visitor.get(f"/-/sessions/{name}")).text
+    assert f"<h1>Session {name}</h1>" in page
+    assert "your own session" in page
+    assert "<code class=key>[0]</code> <code class=value>dict of 2</code>" in page
+    assert "<code class=key>[&#39;price&#39;]</code> <code class=value>39.5</code>" in page
+    assert "goodbye</code>" in page
+    assert "test_inspector.py, line " in page
+    for action in ("Expire now", "Become this visitor", "Let time pass"):
+        assert f"<button>{action}</button>" in page
+    assert "Its callbacks run, and the visitor gets a new session" in page
+    await trio.lowlevel.checkpoint()
+    session._callbacks = None
+
+
+async def test_an_ended_session_is_kept_as_text(site: Site, visitor: Visitor) -> None:
+    name = await handle(visitor)
+    [session] = site.sessions
+    session["cart"], session["password"] = ["a lamp"], "sesame in the session"
+    uid = str(session.uid)
+    called: list[str] = []
+
+    def goodbye() -> None:
+        called.append("goodbye")
+
+    session.notifyOnExpire(goodbye)
+    session.expire()
+    assert called == ["goodbye"]
+    ended = json.loads((await visitor.get(f"/-/sessions/{name}.json")).body)
+    assert ended["ended"] == "expired"
+    assert {each["path"] for each in ended["holds"]} >= {"session['cart']", "session['cart'][0]"}
+    assert ended["callbacks"][0]["name"].endswith("goodbye")
+    page = (await visitor.get(f"/-/sessions/{name}")).text
+    assert "a lamp" in page
+    assert "<button>" not in page
+    assert not any(text in page for text in ("sesame", uid))
+    listed = json.loads((await visitor.get("/-/sessions.json")).body)
+    [found] = listed["ended_lately"]
+    assert (found["id"], found["held"]) == (name, "n, cart, password")
+
+
+async def test_ended_sessions_are_bounded(site: Site, visitor: Visitor) -> None:
+    for number in range(300):
+        session = site.sessions.make()
+        session["n"] = number
+        session.expire()
+    page = json.loads((await visitor.get("/-/sessions.json")).body)
+    assert len(page["ended_lately"]) == 50
+    assert page["ended"]["expired"] == 300
+    assert page["ended_lately"][0]["held"] == "", "too many at once to look into each"
+
+
+async def test_what_an_observer_raises_ends_no_less(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*args: object) -> None:
+        raise ValueError("a mistake")
+
+    site.sessions.observers.insert(0, fail)
+    session, called = site.sessions.make(), []
+    session.notifyOnExpire(lambda: called.append(1))
+    session.expire()
+    assert (called, len(site.sessions)) == ([1], 0)
+    assert "a mistake" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (0.0004, "1 ms"),
+        (0.25, "250 ms"),
+        (12.9, "12 s"),
+        (252, "4 min 12 s"),
+        (3600, "1 h"),
+        (3605, "1 h"),
+        (90061, "1 d 1 h"),
+    ],
+)
+def test_spans_in_words(seconds: float, words: str) -> None:
+    assert blocks.span(seconds) == words
 
 
 # Sessions

@@ -107,7 +107,7 @@ async def test_waiting_for_a_change(
         feed.close()
 
 
-@pytest.mark.parametrize("leaving", [0, 1, AT_ONCE, 150])
+@pytest.mark.parametrize("leaving", [0, 1, AT_ONCE, 150, 199])
 async def test_of_many_some_are_told_at_once_and_all_in_the_end(
     leaving: int, feed: ChangeFeed, nursery: trio.Nursery
 ) -> None:
@@ -145,6 +145,41 @@ async def test_of_many_some_are_told_at_once_and_all_in_the_end(
     await trio.testing.wait_all_tasks_blocked()
     assert sorted(told[told_before:]) == list(range(leaving, 200))
     nursery.cancel_scope.cancel()
+
+
+async def test_those_who_leave_while_others_are_told_cost_nobody_the_next_change(
+    feed: ChangeFeed, nursery: trio.Nursery
+) -> None:
+    told: list[int] = []
+    scopes: dict[int, trio.CancelScope] = {}
+    has_sent = trio.Event()
+
+    async def follow(number: int) -> None:
+        with (
+            trio.CancelScope() as scope,
+            feed.subscribed(f"browser {number}", shared=True) as subscriber,
+        ):
+            scopes[number] = scope
+            for known in range(2):
+                await feed.wait_change(known, subscriber)
+                told.append(number)
+                await has_sent.wait()  # it takes a while until what it is told is sent
+
+    for number in range(3 * AT_ONCE):
+        nursery.start_soon(follow, number)
+    await trio.testing.wait_all_tasks_blocked()
+    feed.publish(change("/a"))
+    stay = range(AT_ONCE)
+    for number in set(scopes) - set(stay):
+        scopes[number].cancel()
+    await trio.testing.wait_all_tasks_blocked()
+    assert set(told) >= set(stay)
+    has_sent.set()
+    await trio.testing.wait_all_tasks_blocked()
+    told.clear()
+    feed.publish(change("/b"))
+    await trio.testing.wait_all_tasks_blocked()
+    assert sorted(told) == list(stay)
 
 
 async def test_nobody_waits_for_what_has_happened(feed: ChangeFeed, subscriber: Subscriber) -> None:

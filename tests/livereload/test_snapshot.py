@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from rpyserve.livereload import snapshot as snapshots
-from rpyserve.livereload.snapshot import FileChanges, Snapshot
+from rpyserve.livereload.snapshot import (
+    MAX_READ,
+    MAX_SIZE,
+    MIN_COST,
+    READ_FOR,
+    FileChanges,
+    Snapshot,
+)
+from rpyserve.scripts.file_state import SETTLE_TIME, FileSystem
 
 
 @pytest.fixture
@@ -34,6 +42,12 @@ def names(site: Path, paths: object) -> set[str]:
 
 def heard(snapshot: Snapshot, site: Path, *files: str) -> FileChanges | None:
     return snapshot.check(str(site / file) for file in files)
+
+
+def stat_of_old(path: str) -> os.stat_result:
+    """Says that the file was saved in 2001."""
+    found = os.stat(path)
+    return os.stat_result(found, {"st_mtime_ns": 10**18, "st_ctime_ns": 10**18})
 
 
 def test_the_first_scan_finds_everything_new(site: Path) -> None:
@@ -99,11 +113,87 @@ class TestSaves:
         assert names(site, batch.incomplete) == {"a.rpy"} and not batch.added_or_removed
 
 
-def test_an_event_counts_where_the_clock_of_the_files_stands_still(
-    snapshot: Snapshot, site: Path
-) -> None:
+@pytest.mark.parametrize("everything", [True, False], ids=["all", "heard of"])
+class TestStates:
+    """A file has changed if it is another one than was told last, however often it is looked at."""
+
+    def test_an_event_of_what_a_scan_has_found_is_nothing_new(
+        self, snapshot: Snapshot, site: Path, everything: bool
+    ) -> None:
+        for n in range(3):
+            (site / "a.rpy").write_text(f"edit {n}")
+            first = snapshot.scan() if everything else heard(snapshot, site, "a.rpy")
+            assert first is not None and names(site, first.files) == {"a.rpy"}
+            assert heard(snapshot, site, "a.rpy") == snapshot.scan() == FileChanges()
+
+    def test_a_save_counts_where_the_clock_of_the_files_stands_still(
+        self, site: Path, everything: bool
+    ) -> None:
+        now = 0.0
+        snapshot = Snapshot([str(site)], FileSystem(stat_of_old, lambda: now))
+        snapshot.scan()
+        (site / "a.rpy").write_text("another size")
+        snapshot.scan()
+        for text in ("and size again", "and once more."):
+            (site / "a.rpy").write_text(text)
+            batch = snapshot.scan() if everything else heard(snapshot, site, "a.rpy")
+            assert batch is not None and batch.contents == {str(site / "a.rpy"): text.encode()}
+            now += SETTLE_TIME
+
+    def test_what_was_in_a_file_is_told_with_the_change(
+        self, snapshot: Snapshot, site: Path, everything: bool
+    ) -> None:
+        (site / "a.rpy").write_text("edited")
+        (site / "style.css").unlink()
+        (site / "large.txt").write_text("x" * (MAX_SIZE + 1))
+        paths = "a.rpy", "style.css", "large.txt"
+        batch = snapshot.scan() if everything else heard(snapshot, site, *paths)
+        (site / "a.rpy").write_text("and later again")
+        assert batch is not None and names(site, batch.files) == set(paths)
+        assert batch.contents == {str(site / "a.rpy"): b"edited"}
+
+
+def test_a_file_that_is_written_while_it_is_read_is_told_as_it_is_then(site: Path) -> None:
+    later = iter(["second", "third"])
+
+    def stat(path: str) -> os.stat_result:
+        found = os.stat(path)
+        if path.endswith("a.rpy") and (text := next(later, "")):
+            Path(path).write_text(text)
+        return found
+
+    snapshot = Snapshot([str(site)])
+    snapshot.scan()
+    snapshot._file_system = FileSystem(stat)
+    (site / "a.rpy").write_text("first")
     batch = heard(snapshot, site, "a.rpy")
-    assert batch is not None and names(site, batch.files) == {"a.rpy"}
+    assert batch is not None and batch.contents == {str(site / "a.rpy"): b"third"}
+    assert snapshot.scan() == FileChanges()
+
+
+def test_few_files_are_read_however_many_are_new(site: Path) -> None:
+    for n in range(MAX_READ // MIN_COST + 10):
+        (site / f"{n}.txt").write_text("x")
+    snapshot = Snapshot([str(site)])
+    batch = snapshot.scan()
+    assert len(batch.files) > len(batch.contents) == MAX_READ // MIN_COST
+    assert snapshot.scan() == FileChanges()
+
+
+def test_old_files_are_not_read_at_the_beginning(site: Path) -> None:
+    batch = Snapshot([str(site)], FileSystem(stat_of_old)).scan()
+    assert batch.files and not batch.contents
+
+
+def test_what_is_known_of_a_save_is_forgotten(site: Path) -> None:
+    now = 0.0
+    snapshot = Snapshot([str(site)], FileSystem(now=lambda: now))
+    snapshot.scan()
+    (site / "a.rpy").write_text("edited")
+    heard(snapshot, site, "a.rpy")
+    now += READ_FOR + 1
+    heard(snapshot, site, "style.css")
+    assert not snapshot._saved
 
 
 def test_a_directory_has_another_time_stamp_when_something_in_it_changes(

@@ -67,11 +67,20 @@ class Watched:
 
 
 @asynccontextmanager
-async def watching(*roots: Path, poll: bool = False) -> AsyncIterator[Watched]:
+async def watching(
+    *roots: Path, poll: bool = False, eager: bool = True, looks: watcher.Looks | None = None
+) -> AsyncIterator[Watched]:
     watched = Watched(roots[0])
     async with trio.open_nursery() as nursery:
         await nursery.start(
-            partial(watcher.watch, [str(root) for root in roots], watched.tell, poll=poll)
+            partial(
+                watcher.watch,
+                [str(root) for root in roots],
+                watched.tell,
+                poll=poll,
+                eager=lambda: eager,
+                looks=looks,
+            )
         )
         yield watched
         nursery.cancel_scope.cancel()
@@ -159,9 +168,42 @@ async def test_a_branch_switch_is_one_batch(
         assert watched.names((await watched.batch()).files) == names
 
 
+@pytest.mark.parametrize("eager", [False, True])
+async def test_after_a_look_all_that_was_saved_before_is_told(
+    site: Path, poll: bool, eager: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "POLL", LIMIT)  # nobody waits for the next scan
+    looks = watcher.Looks()
+    async with watching(site, poll=poll, eager=eager, looks=looks) as watched:
+        for n in range(20):
+            names = {"a.rpy", *(f"new{n}/{i}.txt" for i in range(n))}
+            for name in sorted(names):
+                watched.write(name, f"text {n}")
+            with trio.fail_after(LIMIT):
+                await looks.wait_look()
+            told = set().union(*(watched.names(each.files) for each in watched.batches))
+            assert names <= told
+            watched.batches.clear()
+        before = looks.answered
+        with trio.fail_after(LIMIT):
+            await looks.wait_look()
+        assert not watched.batches and looks.answered > before
+
+
+async def test_several_looks_at_once(site: Path) -> None:
+    looks = watcher.Looks()
+    async with watching(site, looks=looks) as watched, trio.open_nursery() as nursery:
+        watched.write("a.rpy")
+        for _ in range(5):
+            nursery.start_soon(looks.wait_look)
+        with trio.fail_after(LIMIT):
+            await looks.wait_look()
+    assert watched.batches and not looks.is_wanted
+
+
 def scripted(site: Path, *steps: Callable[[], object]) -> watcher._Watcher:
     """A watcher that hears of all files that a test writes, after each of *steps*."""
-    played = watcher._Watcher((str(site),), False, lambda: True)
+    played = watcher._Watcher((str(site),), False, lambda: True, watcher.Looks())
     played.scan()
     played.wait_batch()
     names = ("a.rpy", "style.css", "4913", *(f"f{n}.css" for n in range(20)))
@@ -206,7 +248,7 @@ def test_one_file_waits_for_no_others_but_many_do(site: Path) -> None:
     played = scripted(site, lambda: None, lambda: some(1))
     played.wait_batch()
     assert str(site / "f1.css") in played.wait_batch().files
-    batch = scripted(site, lambda: some(2, 3), lambda: some(6)).wait_batch()
+    batch = scripted(site, lambda: some(2, 3, 4), lambda: some(6)).wait_batch()
     assert {str(site / "f2.css"), str(site / "f6.css")} <= batch.files.keys()
 
 

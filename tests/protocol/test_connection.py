@@ -407,6 +407,22 @@ async def test_body_arrives_while_it_is_read(connect: Any) -> None:
     assert (await client.reply()).body == b'["2 ", "3 "]'
 
 
+@pytest.mark.parametrize("said", [True, False])
+async def test_a_request_knows_how_long_its_body_is_if_the_client_has_said(
+    connect: Any, said: bool
+) -> None:
+    async def respond(request: Request) -> Response:
+        await request.load_body()
+        return Response(type(request.content).__name__)
+
+    client = connect(respond)
+    await client.send(
+        post(b"abc") if said else head("POST", "/", "Transfer-Encoding: chunked") + chunked(b"abc")
+    )
+    kind = "BytesIO" if said else "SpooledTemporaryFile"  # which goes to disk when it has grown
+    assert (await client.reply()).body == kind.encode()
+
+
 @pytest.mark.parametrize("framing", [["Content-Length: 10"], ["Transfer-Encoding: chunked"]])
 async def test_body_cut_short_never_looks_whole(connect: Any, framing: list[str]) -> None:
     failures: list[BaseException] = []

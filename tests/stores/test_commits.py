@@ -23,16 +23,20 @@ KEYS = [bytes([number]) * 32 for number in range(8)]
 
 
 class Connection:
-    """A connection whose statements are counted, and whose commits fail while `is_full`."""
+    """A connection whose statements are counted, and whose commits fail while `is_full`.
+
+    The next one fails if it `fails_once`.
+    """
 
     def __init__(self, real: sqlite3.Connection) -> None:
         self._real = real
-        self.is_full = False
+        self.is_full = self.fails_once = False
         self.done: Counter[str] = Counter()
 
     def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
         self.done[sql.split()[0]] += 1
-        if sql == "commit" and self.is_full:
+        if sql == "commit" and (self.is_full or self.fails_once):
+            self.fails_once = False
             raise sqlite3.OperationalError("database or disk is full")
         return self._real.execute(sql, *values)
 
@@ -73,12 +77,17 @@ async def ask_all(visitors: list[Visitor], path: str = "/") -> list[Any]:
     return answers
 
 
-async def stored(path: Path, visitors: list[Visitor]) -> list[str]:
-    """What the visitors get from a process that begins with the file as it is now."""
+def copy_of(path: Path) -> Path:
+    """A copy of the file as it is now."""
     copy = path.with_name("copy.db")
     for end in ("", "-wal"):
         Path(f"{copy}{end}").write_bytes(Path(f"{path}{end}").read_bytes())
-    async with running_site(reader, copy) as site:
+    return copy
+
+
+async def stored(path: Path, visitors: list[Visitor]) -> list[str]:
+    """What the visitors get from a process that begins with the file as it is now."""
+    async with running_site(reader, copy_of(path)) as site:
         return [(await like(visitor, site).get("/")).text for visitor in visitors]
 
 
@@ -130,6 +139,21 @@ async def test_what_a_commit_has_left_out_is_stored_soon(path: Path, autojump_cl
         await trio.sleep(1)
         assert await stored(path, visitors) == ["2"] * 8
         assert not site.persistence._unwritten  # type: ignore[union-attr]
+
+
+async def test_a_session_that_takes_anothers_place_is_no_answer_before_its_commit(
+    path: Path, autojump_clock: Any
+) -> None:
+    async with running(path) as (site, _):
+        await visitors_of(site, 1)
+    async with running(path) as (site, connection):
+        site.sessions.max_sessions = 1
+        connection.fails_once = True
+        visitor = Visitor(site)
+        assert (await visitor.get("/")).status == 503
+        assert not connection.fails_once
+        assert (await visitor.get("/")).text == "2"
+        assert await stored(path, [visitor]) == ["2"]
 
 
 async def test_who_only_reads_waits_for_what_is_shown(path: Path, autojump_clock: Any) -> None:
@@ -185,11 +209,8 @@ async def opened(path: Path) -> AsyncIterator[SQLiteStore]:
 
 
 async def put(store: SQLiteStore, key: bytes, blob: bytes) -> None:
-    store.puts_together = True
-    try:
+    with store.grouping():
         store.put(key, blob, 60)
-    finally:
-        store.puts_together = False
     await store.committed()
 
 
@@ -209,22 +230,42 @@ async def test_who_is_cancelled_has_put_it_all_the_same(path: Path, autojump_clo
 
 async def test_what_stops_meanwhile_commits_first(path: Path, autojump_clock: Any) -> None:
     async with opened(path) as store:
-        store.puts_together = True
-        store.put(KEYS[0], b"one", 60)
+        with store.grouping():
+            store.put(KEYS[0], b"one", 60)
     async with opened(path) as store:
         assert await store.take(KEYS[0]) is not None
 
 
 async def test_a_file_that_is_deleted_meanwhile_has_all(path: Path, autojump_clock: Any) -> None:
     async with opened(path) as store, trio.open_nursery() as nursery:
-        store.puts_together = True
-        store.put(KEYS[0], b"one", 60)
-        path.unlink()
-        store.put(KEYS[1], b"two", 60)
-        store.puts_together = False
+        with store.grouping():
+            store.put(KEYS[0], b"one", 60)
+            path.unlink()
+            store.put(KEYS[1], b"two", 60)
         nursery.start_soon(store.committed)
     async with opened(path) as store:
         assert await store.take(KEYS[0]) is not None and await store.take(KEYS[1]) is not None
+
+
+def vote(request: Request) -> str:
+    """Counts in the registry, and has no session."""
+    registry = request.site.registry
+    if request.path == "/vote":
+        registry["votes"] = registry.get("votes", 0) + 1
+    return str(registry.get("votes"))
+
+
+async def test_what_the_registry_alone_was_put_for_is_written_after_a_failure(
+    path: Path, autojump_clock: Any
+) -> None:
+    async with running(path, vote) as (site, connection):
+        assert (await Visitor(site).get("/vote")).text == "1"
+        connection.is_full = True
+        assert (await Visitor(site).get("/vote")).status == 503
+        connection.is_full = False
+        assert (await Visitor(site).get("/")).text == "2"
+    async with running(path, vote) as (site, _):
+        assert (await Visitor(site).get("/")).text == "2"
 
 
 @pytest.mark.parametrize("count", [1, 3])

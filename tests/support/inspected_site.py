@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,11 @@ from urllib.parse import urlencode
 import trio
 
 from rpyserve import Directory, Site
+from rpyserve.check.findings import Finding, Rule
+from rpyserve.inspector.edits import Edits
 from rpyserve.inspector.recorder import Recorder
+from rpyserve.livereload.change_feed import Showing
+from rpyserve.livereload.live_reload import SavedFile
 from rpyserve.protocol.server_state import Shutdown
 from rpyserve.serving.run import _inspect, _with_own_pages
 from tests.support.http_client import Reply, connect_to, head
@@ -31,15 +36,28 @@ class InspectedSite:
         self.site = Site(Directory(root))
         self.shutdown = Shutdown()
         self.recorder = self.site.recorder = Recorder(self.shutdown.running)
-        self._respond = _with_own_pages(
-            self.site.respond, None, _inspect(self.site, self.recorder, dict)
-        )
+        self.edits = Edits([str(root)], lambda path: str(Path(path).relative_to(root)), _found)
+        inspect = _inspect(self.site, self.recorder, dict, self, lambda: self.edits)
+        self._respond = _with_own_pages(self.site.respond, None, inspect)
+        self.askers = 0
         self._nursery = nursery
 
     def write(self, name: str, text: str) -> None:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+
+    async def edit(self, name: str, text: str) -> None:
+        """Save a script, and have its edit settle without a page that is open."""
+        self.write(name, text)
+        path, now = str(self.root / name), time.time()
+        file = SavedFile(path, str(self.root), name, "changed", "script", "a script", now)
+        edit = self.edits.begin([file], now, now, {path: text.encode()})
+        await self.edits.examine(edit)
+        edit.settle(Showing(0, {}), now)
+
+    async def wait_look(self, seconds: float) -> bool:
+        return True
 
     def browser(self) -> Browser:
         return Browser(self)
@@ -56,6 +74,12 @@ class InspectedSite:
     def _keep(self, record: Any) -> None:
         if record.request is None or record.request._logged:
             self.recorder.keep(record)
+
+
+def _found(root: str, sources: Mapping[str, bytes]) -> Mapping[str, Sequence[Finding]]:
+    return {
+        name: [Finding(1, Rule.UNDEFINED_NAME, data.decode(), "")] for name, data in sources.items()
+    }
 
 
 class Browser:
@@ -100,6 +124,7 @@ async def inspected(root: Path) -> AsyncIterator[InspectedSite]:
     async with trio.open_nursery() as nursery:
         served = InspectedSite(root, nursery)
         async with served.site.running():
+            served.edits.observe(served.site)
             yield served
         served.recorder.close()
         nursery.cancel_scope.cancel()

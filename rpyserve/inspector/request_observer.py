@@ -1,9 +1,9 @@
 """What one request does while somebody looks: to its session, to the console, and into a stream.
 
-A `Witness` lives as long as its request. It looks at the session when the script first asks for it,
-and once more when the request is over, before what an uncached script has made is gone. It is known
-by a context variable, so what is printed in tasks and threads of the request is found as well; what
-subprocesses print is not.
+A `RequestObserver` lives as long as its request. It looks at the session when the script first asks
+for it, and once more when the request is over, before what an uncached script has made is gone. It
+is known by a context variable, so what is printed in tasks and threads of the request is found as
+well; what subprocesses print is not.
 
 `sys.stdout` and `sys.stderr` are wrapped only while somebody looks, and set back only if nobody has
 replaced them since.
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 MOST_PRINTED: Final = 8 * 1024
 """How many characters of what a request prints and logs are kept."""
 
-_current: ContextVar[Witness | None] = ContextVar("witness of the request", default=None)
+_current: ContextVar[RequestObserver | None] = ContextVar("observer of the request", default=None)
 
 
-class Witness:
+class RequestObserver:
     """Looks at what one request does.
 
     Args:
@@ -53,6 +53,7 @@ class Witness:
         _current.set(self)
         request = record.request
         if request is not None:
+            request._observer = self
             request.on_close(self.close)
 
     def note_session(self, session: Any) -> None:
@@ -83,7 +84,9 @@ class Witness:
         _current.set(None)
         more = "…" if self._room < 0 else ""
         self.record.printed = "".join(self._printed) + more
-        self.record.witness = self.session = None
+        self.session = None
+        if self.record.request is not None:
+            self.record.request._observer = None
 
     def _note_others(self) -> None:
         """Mark those who use the same session at the same time: what changes may be theirs."""
@@ -92,8 +95,8 @@ class Witness:
                 continue
             if other.request._session is self.session:
                 self.alone = False
-                if other.witness is not None:
-                    other.witness.alone = False
+                if other.request._observer is not None:
+                    other.request._observer.alone = False
 
     def _look_again(self) -> None:
         items = differences(self._before, after := self._portrait())
@@ -113,7 +116,7 @@ class Witness:
 
 
 class Tee:
-    """A text stream that also tells the witness of the running request what is written.
+    """A text stream that also tells the observer of the running request what is written.
 
     Args:
         stream: the stream that it stands for.
@@ -123,9 +126,9 @@ class Tee:
         self._stream = stream
 
     def write(self, text: str) -> Any:
-        witness = _current.get()
-        if witness is not None and type(text) is str:
-            witness.note_text(text)
+        observer = _current.get()
+        if observer is not None and type(text) is str:
+            observer.note_text(text)
         return self._stream.write(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -140,20 +143,20 @@ class Tee:
 
 
 class _LogTee(logging.Handler):
-    """Tells the witness of the running request what is logged."""
+    """Tells the observer of the running request what is logged."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        witness = _current.get()
-        if witness is None or record.name == "rpyserve.access":
+        observer = _current.get()
+        if observer is None or record.name == "rpyserve.access":
             return
         try:
-            witness.note_text(f"{record.levelname} {record.name}: {record.getMessage()}\n")
+            observer.note_text(f"{record.levelname} {record.name}: {record.getMessage()}\n")
         except Exception:  # as with other handlers, a bad message must not cost the page
-            witness.note_text(f"{record.levelname} {record.name}: cannot be formatted\n")
+            observer.note_text(f"{record.levelname} {record.name}: cannot be formatted\n")
 
 
 class Listening:
-    """Has witnesses told of what is printed and logged, from `start` to `stop`."""
+    """Has observers told of what is printed and logged, from `start` to `stop`."""
 
     def __init__(self) -> None:
         self._tees: dict[str, Tee] = {}
