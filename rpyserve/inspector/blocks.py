@@ -91,10 +91,10 @@ def time_left(left: float | None, of: float | None) -> Markup:
     words = html("<span class=left data-left={}>{}</span>", f"{left:.1f}", span(int(left)))
     most = max(of or 0.0, left, 1.0)
     return html(
-        "{} <meter data-left min=0 max={} low={} high={} optimum={} value={} "
+        "{} <meter data-left={} min=0 max={} low={} high={} optimum={} value={} "
         'aria-label="Time left"></meter>',
         words,
-        *(f"{each:.1f}" for each in (most, most / 5, most / 5, most, left)),
+        *(f"{each:.1f}" for each in (left, most, most / 5, most / 5, most, left)),
     )
 
 
@@ -308,9 +308,10 @@ def action(given: Data, token: str, values: Mapping[str, str] = MappingProxyType
         for each in given["fields"]
     ]
     return html(
-        '<form method=post action="/-/{}"><input type=hidden name=token value="{}">'
+        '<form method=post action="/-/{}"{}><input type=hidden name=token value="{}">'
         "<div>{}<button>{}</button></div>{}</form>",
         given["path"],
+        Markup(" data-stays") if given["stays"] else NOTHING,
         token,
         NOTHING.join(fields),
         given["title"],

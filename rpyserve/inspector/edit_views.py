@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 import trio
 
+from rpyserve.inspector import edit_pages as pages
 from rpyserve.inspector.edit import Edit
 from rpyserve.inspector.edits import MAX_RECEIPTS, Edits, Forgotten
 from rpyserve.inspector.timeline import Event
@@ -50,9 +51,19 @@ def register_edits(table: Table, edits: Edits, watch: Watch) -> None:
     wait = Field("wait", "duration", "Wait for it, at most 30s")
     query = (Field("after", "number", "Only those after number"), wait)
     for view in (
-        View("edits", "Edits", views.listed, query, is_look=False, is_place=True),
-        View("edits/{number}", "Edit {number}", views.one, (wait,), is_look=False),
-        View("timeline", "Timeline", views.timeline, query, is_look=False, is_place=True),
+        View("edits", "Edits", views.listed, query, render=pages.edits, is_look=False, place=5),
+        View(
+            "edits/{number}", "Edit {number}", views.one, (wait,), render=pages.edit, is_look=False
+        ),
+        View(
+            "timeline",
+            "Timeline",
+            views.timeline,
+            query,
+            render=pages.timeline,
+            is_look=False,
+            place=6,
+        ),
     ):
         table.add_view(view)
 
@@ -80,11 +91,11 @@ class _Edits:
             raise Problem(404, "There has been no such edit yet.") from None
 
     async def listed(self, question: Question) -> Data:
-        """The receipts after a number, the oldest first; without one, the latest."""
+        """The receipts after a number, the oldest first; without one, the last ones."""
         edits, after = self._edits, number_of(question.fields, "after")
         async with self._looked(question) as left:
             if after is None:
-                after = edits.number - 1
+                after = max(0, edits.number - MAX_ITEMS)
             await edits.news.wait(lambda: edits.number > after, left())
             await edits.news.wait(edits.have_settled, left())
         return _listed([_row(each) for each in edits.after(after)], edits.number)

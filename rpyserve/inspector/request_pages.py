@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
 
 from markupsafe import Markup
 
+from rpyserve.http.request import ABANDONED
 from rpyserve.inspector import blocks
 from rpyserve.inspector.blocks import LINE, NOTHING, Column, Row
 from rpyserve.util.html import html
@@ -95,9 +97,8 @@ def request_table(items: list[Data]) -> Markup:
 
 
 def _row(item: Data, longest: float) -> Row:
-    name = blocks.link(item["url"], blocks.code(f"{item['method']} {item['target'][:120]}"))
     cells = [
-        name + _tags(item),
+        request_link(item) + _tags(item),
         _status(item),
         _took(item),
         _bar(item, longest),
@@ -120,26 +121,34 @@ def _tags(item: Data) -> Markup:
     return NOTHING.join(parts)
 
 
+def request_link(each: Data) -> Markup:
+    """Return the method and target of a request, with a link to its page."""
+    return blocks.link(each["url"], blocks.code(f"{each['method']} {each['target'][:120]}"))
+
+
+def status(code: int | None) -> Markup:
+    """Return a status; one that says that something went wrong stands out, and says so."""
+    if code is None:
+        return html("<i>none</i>")
+    if code < 400:
+        return html("{}", code)
+    phrase = HTTPStatus(code).phrase if code in HTTPStatus._value2member_map_ else "error"
+    return html("<strong class=bad>{} <span>{}</span></strong>", code, phrase)
+
+
 def _status(item: Data) -> Markup:
     if item["status"] is None:
         return html("<i>running</i>")
-    shown = "client left" if item["status"] == 499 else str(item["status"])
-    kind = "bad" if item["status"] >= 500 else ""
-    number = html('<span class="{}">{}</span>', kind, shown)
+    number = html("client left") if item["status"] == ABANDONED else status(item["status"])
     if item["error"]:
         number += html(' <a href="/-/errors/{}">error</a>', item["error"])
-    if item["complete"] is False and item["status"] != 499:
+    if item["complete"] is False and item["status"] != ABANDONED:
         number += blocks.tag("cut off")
     return number
 
 
 def _took(item: Data) -> str:
-    return took(item["seconds"]) if item["seconds"] is not None else "–"  # noqa: RUF001
-
-
-def took(seconds: float) -> str:
-    """Return how long something took that is often very short."""
-    return f"{seconds * 1000:.1f} ms" if seconds < 0.1 else blocks.span(seconds)
+    return blocks.milliseconds(item["seconds"]) if item["seconds"] is not None else "–"  # noqa: RUF001
 
 
 def _script(item: Data) -> Markup:
@@ -174,7 +183,9 @@ def _bar(item: Data, longest: float) -> Markup:
             )
         )
         at += width
-    words = ", ".join(f"{_SHORT.get(name, name)} {took(each)}" for name, each in _phases(item))
+    words = ", ".join(
+        f"{_SHORT.get(name, name)} {blocks.milliseconds(each)}" for name, each in _phases(item)
+    )
     return html(
         '<svg class=phases role=img aria-label="{}" width="120" height="8" '
         'viewBox="0 0 120 8" preserveAspectRatio="none"><title>{}</title>{}</svg>',
@@ -192,7 +203,13 @@ def _phases(item: Data) -> Iterator[tuple[str, float]]:
 
 def _phase_table(item: Data) -> Markup:
     rows = [
-        Row([html('<span class="swatch {}"></span>{}', name, PHASES[name]), took(seconds)], name)
+        Row(
+            [
+                html('<span class="swatch {}"></span>{}', name, PHASES[name]),
+                blocks.milliseconds(seconds),
+            ],
+            name,
+        )
         for name, seconds in _phases(item)
     ]
     bar = _bar(item, item["seconds"] or 0.0)
@@ -237,7 +254,7 @@ def _state(data: Data) -> Markup:
         ("Script", _script(data)),
         ("Session", _session(data["session"])),
         ("Client", data["client"]),
-        ("Held the event loop for", took(data["held"])),
+        ("Held the event loop for", blocks.milliseconds(data["held"])),
     ]
     if visitor:
         facts.append(("By this visitor", Markup(", ").join(visitor)))

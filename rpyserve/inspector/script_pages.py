@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from rpyserve.inspector import blocks
 from rpyserve.inspector.blocks import LINE, NOTHING, Column, Row
-from rpyserve.inspector.request_pages import lines, request_table, took
+from rpyserve.inspector.request_pages import lines, request_table
 from rpyserve.util.html import html
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _how(item: Data) -> str:
 
 
 def _median(figures: Data | None) -> str:
-    return "–" if figures is None else took(figures["median"])  # noqa: RUF001
+    return "–" if figures is None else blocks.milliseconds(figures["median"])  # noqa: RUF001
 
 
 def script(data: Data) -> Markup:
@@ -89,15 +89,15 @@ def _history(items: list[Data]) -> Markup:
         Column("Why"),
         Column("When", "number"),
         Column("Took", "number"),
-        Column("", "wide"),
+        Column("How it went", "wide"),
     ]
     rows = [
         Row(
             [
                 each["why"],
                 blocks.ago(each["ago"]),
-                took(each["seconds"]),
-                html("<span class=bad>failed</span>") if each["failed"] else "",
+                blocks.milliseconds(each["seconds"]),
+                html("<span class=bad>failed</span>") if each["failed"] else "well",
             ]
         )
         for each in items

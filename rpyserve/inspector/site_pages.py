@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from rpyserve.inspector import blocks, session_pages
 from rpyserve.inspector.blocks import LINE, NOTHING, Column, Row
+from rpyserve.inspector.request_pages import request_link, status
 from rpyserve.inspector.script_pages import tasks
 from rpyserve.util.html import html
 from rpyserve.util.text import format_size
@@ -116,21 +116,6 @@ def _answered(items: list[Data], at: float) -> Markup:
         for each in items
     ]
     return blocks.table("Requests answered last", columns, rows)
-
-
-def request_link(each: Data) -> Markup:
-    """Return the method and target of a request, with a link to its page."""
-    return blocks.link(each["url"], blocks.code(f"{each['method']} {each['target']}"))
-
-
-def status(code: int | None) -> Markup:
-    """Return a status; one that says that something went wrong stands out, and says so."""
-    if code is None:
-        return html("<i>none</i>")
-    if code < 400:
-        return html("{}", code)
-    phrase = HTTPStatus(code).phrase if code in HTTPStatus._value2member_map_ else "error"
-    return html("<strong class=bad>{} <span>{}</span></strong>", code, phrase)
 
 
 def _of(shown: int, of: int) -> Markup | str:
