@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from benchmarks.common import servers
 from benchmarks.common.servers import Server
 from benchmarks.performance import pages
+from benchmarks.performance.load_generator import NUMBER
 
 HELLO = b"Hello, world!"
 STREAMED = b"x" * 16384 * 64
@@ -82,7 +83,7 @@ ROWS = [
     Row("uncached", "hello, uncached", "/uncached", HELLO),
     Row("json", "JSON", "/json"),
     Row("form", "form, posted", "/form", b"Hello, Ada!", form=FORM),
-    Row("404", "nothing there", "/nothing", status=404),
+    Row("404", "nothing there", f"/nothing-{NUMBER}", status=404),
     Row("stream", "1 MiB, streamed", "/stream", STREAMED),
     Row("small", "file of 1 KiB", "/small.txt", SMALL),
     Row("large", "file of 10 MiB", "/large.bin", LARGE),

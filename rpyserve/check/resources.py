@@ -142,9 +142,9 @@ def _nothing_returned(block: Block) -> Finding:
     if dropped is None:
         hint = 'Return the text of the page:\nreturn "..."'
         return Finding(function.lineno, Rule.WRONG_RESULT, message, hint)
-    text, is_printed, is_repeated = dropped
+    text = dropped.text
     line = ast.unparse(text) if text.lineno == text.end_lineno else "..."
-    hint = advice.hint_for_dropped(line, is_printed, is_repeated)
+    hint = advice.hint_for_dropped(line, dropped.is_printed, dropped.is_repeated)
     return Finding(text.lineno, Rule.WRONG_RESULT, message, hint)
 
 

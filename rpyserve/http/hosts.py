@@ -72,6 +72,7 @@ def machine_names() -> frozenset[str]:
     return frozenset({name, first, f"{first}.local"}) if first else frozenset()
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether *host*, an address or ``localhost``, can be reached from this machine only."""
     address = parse_address(host)

@@ -3,9 +3,10 @@
 Functions of bytes (RFC 9112, and RFC 9110 for the fields). A head is cut into lines, and a regular
 expression for each kind of line says whether it is good, and what it says; only what it does not
 match is taken apart, to find the words for what is wrong. Header lines that came lately are kept
-with what they say, for all connections: each browser sends most of its own again and again. Where
-the RFC lets a server choose between mending and refusing, this one refuses: what two readers of the
-same bytes could understand differently is answered with a 400, and nothing after it is read.
+with what they say, for all connections: each browser sends most of its own again and again. What
+proves who a visitor is, such as cookies, is not kept. Where the RFC lets a server choose between
+mending and refusing, this one refuses: what two readers of the same bytes could understand
+differently is answered with a 400, and nothing after it is read.
 """
 
 from __future__ import annotations
@@ -47,11 +48,12 @@ _HOST = re.compile(
     rb"|(?:[A-Za-z0-9\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})*+)(?::([0-9]{0,5}))?"
 )
 
-# How many header lines are kept (for one more, all are dropped), and how long they may be. Cookies
-# are not kept: there are as many as visitors.
+# How many header lines are kept (for one more, all are dropped), and how long they may be.
 MOST_KNOWN: Final = 1024
 LONGEST_KNOWN: Final = 256
 _known_fields: Final[dict[bytes, tuple[bytes, bytes]]] = {}
+# The names of those that are not: they say who the visitor is, and there are as many as visitors.
+_SECRETS: Final = frozenset({b"cookie", b"authorization", b"proxy-authorization"})
 
 _Explanations = tuple[tuple[bytes, str], ...]
 
@@ -161,7 +163,7 @@ def _read_field(line: bytes, head: bytes) -> tuple[bytes, bytes]:
     if match is None:
         raise explain_bad_head(head)
     field = match[1].lower(), match[2].strip()
-    if len(line) <= LONGEST_KNOWN and field[0] != b"cookie":
+    if len(line) <= LONGEST_KNOWN and field[0] not in _SECRETS:
         if len(_known_fields) >= MOST_KNOWN:
             _known_fields.clear()
         _known_fields[line] = field
@@ -187,8 +189,6 @@ def _asks_to_close(values: dict[bytes, bytes]) -> bool:
 
 
 def _values_of(headers: HeaderFields, wanted: bytes) -> list[bytes]:
-    if not headers.has_repetitions:
-        return [headers.values[wanted]] if wanted in headers.values else []
     return [value for name, value in headers if name == wanted]
 
 

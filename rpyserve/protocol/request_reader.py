@@ -6,8 +6,8 @@ body is taken from the same buffer by `request_body`; the next head must not be 
 of that body has been taken.
 
 Programs often send the same head again and again, and what equal bytes mean is the same. So good
-heads that have come twice are kept with what they say, for all connections. They are the only
-memory of requests that connections share.
+heads that have come twice are kept with what they say, for all connections. Besides the header
+lines that `grammar` keeps, they are the only memory of requests that connections share.
 """
 
 from __future__ import annotations

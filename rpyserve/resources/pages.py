@@ -15,12 +15,11 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import quote
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from rpyserve.http.browser import accepts_html
 from rpyserve.http.errors import HTTPError, PageNotFound
@@ -32,12 +31,6 @@ from rpyserve.util.text import format_size
 
 # Characters of a path that a page shows.
 MAX_PATH_SHOWN: Final = 300
-
-# How many pages of errors are kept, some kilobytes each.
-MAX_ERROR_PAGES: Final = 128
-
-# What the client asks for.
-_Form = Literal["html", "json", "text"]
 
 PALETTE: Final = """
 :root { color-scheme: light dark; --ink: #1d2329; --dim: #5d6873; --paper: #fff; --box: #f3f5f7;
@@ -109,18 +102,21 @@ CONTENT_SECURITY_POLICY: Final = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-_FRAME: Final = """\
+# What is around the title and the body of a page.
+_BEFORE_TITLE: Final = """\
 <!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
+<title>"""
+_BEFORE_BODY: Final = f"""</title>
+<style>{STYLE}</style>
 </head>
 <body>
 <main>
-{body}
+"""
+_AFTER_BODY: Final = """
 </main>
 <footer>rpyserve</footer>
 </body>
@@ -173,27 +169,13 @@ def error_page(request: Request, error: HTTPError, *, trusted: bool) -> Response
     """Return the page for an `HTTPError`: what it says to everyone, and to a trusted client why."""
     if trusted and isinstance(error, PageNotFound) and accepts_html(request):
         return _page_not_found(request, error)
+    title = f"{error.status} {reason_phrase(error.status)}".strip()
     told = (error.detail or _DETAILS.get(error.status, ""), error.private if trusted else "")
-    headers = tuple(error.headers.items())
-    asked = request.method, path_shown(request)
-    return _error_response(_form_for(request), error.status, asked, told, headers)
-
-
-@lru_cache(maxsize=MAX_ERROR_PAGES)
-def _error_response(
-    form: _Form,
-    status: int,
-    asked: tuple[str, str],
-    told: tuple[str, str],
-    headers: tuple[tuple[str, str], ...],
-) -> Response:
-    """The page for an error, which clients that ask for what is missing get again and again."""
-    title = f"{status} {reason_phrase(status)}".strip()
     lines = [line for line in told if line]
     template = "\n".join(["<h1>{}<small>{} {}</small></h1>", *["<p>{}</p>"] * len(lines)])
-    body = html(template, title, *asked, *lines)
+    body = html(template, title, request.method, path_shown(request), *lines)
     text = "\n".join([title, *lines])
-    return _response(form, status, title, body, text, dict(headers))
+    return page_response(request, error.status, title, body, text, error.headers)
 
 
 def _page_not_found(request: Request, error: PageNotFound) -> Response:
@@ -272,29 +254,11 @@ def page_response(
         headers: further response headers.
         error: what JSON has besides, under this name.
     """
-    return _response(_form_for(request), status, title, body, text, headers, error)
-
-
-def _form_for(request: Request) -> _Form:
-    if accepts_html(request):
-        return "html"
-    return "json" if "application/json" in request.raw_headers.text(b"accept") else "text"
-
-
-def _response(
-    form: _Form,
-    status: int,
-    title: str,
-    body: Markup,
-    text: str,
-    headers: Mapping[str, str] | None = None,
-    error: Mapping[str, object] | None = None,
-) -> Response:
     fields = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
-    if form == "html":
-        content: str = html(_FRAME, title=title, style=Markup(STYLE), body=body)
+    if accepts_html(request):
+        content = f"{_BEFORE_TITLE}{escape(title)}{_BEFORE_BODY}{body}{_AFTER_BODY}"
         fields["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-    elif form == "json":
+    elif "application/json" in request.raw_headers.text(b"accept"):
         told = {"status": status, "title": title, "detail": text}
         content = json.dumps({**told, "error": error} if error else told)
         fields["Content-Type"] = "application/json"

@@ -65,7 +65,7 @@ class Execution:
         code_version: the same for all executions of the same code; asked only of an uncached one.
 
     Attributes:
-        running: True until its top-level code has finished; then set it to False, or call `finish`.
+        running: True until its top-level code has finished or failed; see `executing`.
         serial: a number that grows with each execution.
         components: what was made for it and dies with it; kept here by ``sessions.components``.
         background: functions that its top-level code wants to run beside the site; see
@@ -456,7 +456,7 @@ class ScriptExecution(Execution):
 
 
 class executing:
-    """While inside, *execution* is the running one. When it went well, call its `finish`."""
+    """While inside, *execution* is the one whose code runs; after that it is not `running`."""
 
     __slots__ = ("_execution", "_token")
 

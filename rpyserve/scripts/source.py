@@ -23,7 +23,7 @@ import sys
 import time
 import tokenize
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -99,6 +99,23 @@ USES: Final = {
 """What it means that code has such a name: that it may use the session, or the registry."""
 
 ALL_USES: Final = frozenset(USES.values())
+
+
+# Code that has to do with coroutines has one of these: `async`, `await`, and rpyserve's own.
+_ASYNC: Final = re.compile(rb"async|wait|in_thread|load_body")
+_NOT_ASYNC: Final = (sys.stdlib_module_names - {"asyncio"}) | {".", "rpyserve", "twisted", "zope"}
+
+
+def may_make_coroutines(source: Source, is_own: Callable[[str], bool]) -> bool:
+    """Whether *source*, or what it imports from elsewhere, may have async functions.
+
+    Args:
+        is_own: says of a name that is imported whether it is a module of the site, which is asked
+            about by itself.
+    """
+    if _ASYNC.search(source.data):
+        return True
+    return not all(map(is_own, source.imports - _NOT_ASYNC))
 
 
 def uses_of(code: CodeType) -> frozenset[str]:
@@ -233,6 +250,14 @@ class DroppedText(NamedTuple):
     is_repeated: bool = False
 
 
+class DroppedExpression(NamedTuple):
+    """The same in a tree. See `DroppedText`."""
+
+    text: ast.expr
+    is_printed: bool = False
+    is_repeated: bool = False
+
+
 def find_dropped_text(code: CodeType, lines: Sequence[str]) -> DroppedText | None:
     """Return the last text that the function with *code* drops, or else prints; None if none."""
     tree = _parsed(lines)
@@ -240,30 +265,29 @@ def find_dropped_text(code: CodeType, lines: Sequence[str]) -> DroppedText | Non
     found = None if function is None else find_dropped_in(function)
     if found is None:
         return None
-    text, is_printed, is_repeated = found
-    place = _range_of(text, lines)
+    place = _range_of(found.text, lines)
     is_one_line = place.line == place.end_line
     source = lines[place.line - 1][place.column : place.end_column] if is_one_line else ""
-    return DroppedText(place, source, is_printed, is_repeated)
+    return DroppedText(place, source, found.is_printed, found.is_repeated)
 
 
 def find_dropped_in(
     function: ast.FunctionDef | ast.AsyncFunctionDef,
-) -> tuple[ast.expr, bool, bool] | None:
-    """Return what `find_dropped_text` finds in the tree *function*, the text as an expression."""
+) -> DroppedExpression | None:
+    """Return what `find_dropped_text` finds in the tree *function*."""
     statements = _own_statements(function)
     loops = [each for each in statements if isinstance(each, ast.For | ast.AsyncFor | ast.While)]
     repeated = {node for loop in loops for node in ast.walk(loop)}
-    found: list[tuple[ast.expr, bool, bool]] = []
+    found: list[DroppedExpression] = []
     for statement in statements:
         match statement:
             case ast.Expr(ast.Call(ast.Name("print"), [text])):
-                found.append((text, True, statement in repeated))
+                found.append(DroppedExpression(text, True, statement in repeated))
             case ast.Expr(ast.JoinedStr() | ast.BinOp() | ast.Constant(str()) as text):
-                found.append((text, False, False))
+                found.append(DroppedExpression(text))
             case ast.Expr(ast.Call(ast.Name("html" | "template")) as text):
-                found.append((text, False, False))
-    return max(found, key=lambda each: (not each[1], each[0].lineno), default=None)
+                found.append(DroppedExpression(text))
+    return max(found, key=lambda each: (not each.is_printed, each.text.lineno), default=None)
 
 
 def find_only_return(code: CodeType, lines: Sequence[str]) -> Range | None:

@@ -17,6 +17,7 @@ from typing import Final
 import trio
 
 from rpyserve.http.browser import is_browser_probe
+from rpyserve.http.hosts import is_loopback
 from rpyserve.http.request import ABANDONED, Request, RequestRecord
 from rpyserve.util.text import escape_for_log, format_size
 
@@ -81,10 +82,6 @@ class AccessLog:
             self._write(self._format(record) + "\n")
 
 
-# How addresses of this machine's clients begin; one that has no address has an empty one.
-_THIS_MACHINE: Final = ("127.", "::1", "::ffff:127.")
-
-
 def _never(record: RequestRecord, is_own: bool) -> bool:
     return False
 
@@ -115,7 +112,7 @@ def _short_line(record: RequestRecord, *, colour: bool) -> str:
     if session is not None:
         parts.append(session.short_id)
     client = record.client[0]
-    if client and not client.startswith(_THIS_MACHINE):
+    if client and not is_loopback(client):  # one that has no address has an empty one
         parts.append(f"from {escape_for_log(client)}")
     if not record.complete:
         parts.append("(cut off)")

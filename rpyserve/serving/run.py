@@ -224,12 +224,17 @@ async def serve(
 
 
 def run_with(
-    site: Site, settings: Settings, work: Callable[[], Awaitable[None]] | None = None
+    site: Site,
+    settings: Settings,
+    work: Callable[[], Awaitable[None]] | None = None,
+    *,
+    is_program: bool = True,
 ) -> None:
     """Do what `run` does, with all *settings*.
 
     Args:
         work: runs beside the site; when it has returned, the server stops.
+        is_program: whether the author's code may be elsewhere than in the scripts of the site.
 
     Raises:
         CannotServe: the port cannot be had, or the store cannot be used.
@@ -244,7 +249,7 @@ def run_with(
     handlers = signals.installed(for_good=settings.for_good) if in_main_thread else nullcontext()
     try:
         streams = console.unfailing_streams(for_good=settings.for_good)
-        with handlers, streams, notices.reporting_unawaited(site.errors):
+        with handlers, streams, notices.reporting_unawaited(site.errors, at_once=is_program):
             _run_trio(site, settings, access_log, signals)
         _say_farewell(site, settings)
     finally:

@@ -96,7 +96,7 @@ def test_what_happens_is_on_the_page(
     page = look_at(context, server)
     expect(page.locator("main")).to_contain_text("No session yet.")
     visit(context, counter)
-    expect(page.locator("table[aria-label='Live sessions']")).to_contain_text("yours")
+    expect(page.locator("table[aria-label='Live sessions']")).to_contain_text("visits")
     visit(context, f"{server.url}/broken")
     expect(page.locator("main")).to_contain_text("ZeroDivisionError")
     save(root, "broken.rpy", "def resource(request):\n    return 'mended'\n")

@@ -168,24 +168,27 @@ def test_few_heads_are_kept_only_those_that_come_twice_and_no_long_ones() -> Non
     assert not kept
 
 
-def test_few_header_lines_are_kept_no_long_ones_and_no_cookies(
+def test_few_header_lines_are_kept_no_long_ones_and_no_secrets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kept: dict[bytes, tuple[bytes, bytes]] = {}
     monkeypatch.setattr(grammar, "_known_fields", kept)
     long = "X: " + "x" * grammar.LONGEST_KNOWN
     for number in range(2 * grammar.MOST_KNOWN):
-        lines = f"A: {number} ", "a:b", f"cookie: c={number}", long
+        secrets = f"cookie: c={number}", "Authorization: Basic eDp5", "Proxy-Authorization: x"
+        lines = f"A: {number} ", "a:b", *secrets, long
         found = reader_of(head("GET", f"/{number}", *lines)).read_head()
         assert found is not None
-        assert found.headers[-4:] == (
+        assert found.headers[-6:] == (
             (b"a", b"%d" % number),
             (b"a", b"b"),
             (b"cookie", b"c=%d" % number),
+            (b"authorization", b"Basic eDp5"),
+            (b"proxy-authorization", b"x"),
             (b"x", long[3:].encode()),
         )
     assert 1 < len(kept) <= grammar.MOST_KNOWN
-    assert not any(line.startswith((b"cookie", b"X")) for line in kept)
+    assert not any(line.startswith((b"cookie", b"Authorization", b"Proxy", b"X")) for line in kept)
 
 
 def test_of_heads_that_come_once_few_are_remembered() -> None:
