@@ -721,7 +721,7 @@ def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any
         _open_log(options["log_file"], directory)
         if options["session_store"] is not None:
             _keep_sessions(site, directory, options["session_store"])
-        run_with(site, _settings(str(directory), port, options, claim))
+        run_with(site, _settings(str(directory), port, options, claim), is_program=False)
     except (CannotServe, click.ClickException) as exc:
         console_writer.log_line(f"Error: {exc}")
         raise click.ClickException(str(exc)) from None

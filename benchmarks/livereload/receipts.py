@@ -1,13 +1,13 @@
 """Receipts of edits under load: is a verdict wrong, does one need a sleep, how soon is it there?
 
 ``python -m benchmarks.livereload.receipts --edits 1000``. A played browser has a page of each
-script open, and others load pages all the time, in a process of their own. Files are saved in place
-or by a rename. Most edits are of one script, some are bursts of 20, of a module, of a style sheet,
-or a new script that is removed again. A fifth of the code is broken: by its syntax, as it is
-executed, or as it renders. A tenth is half-written: the first half is judged, then the whole; or
-the second half follows within some hundredths of a second. After each save there is one question,
-and its answer must have every file with the content that was saved last, no other files, and the
-verdicts that the contents deserve.
+script open, and others load pages all the time, in a process of their own. Files are saved in
+place, by a rename, or slowly. Most edits are of one script, some are bursts of 20, of a module, of
+a style sheet, or a new script that is removed again. A fifth of the code is broken: by its syntax,
+as it is executed, or as it renders. A tenth is half-written: the first half is judged, then the
+whole; or the second half follows within some hundredths of a second. After each save there is one
+question, and its answer must have every file with the content that was saved last, no other files,
+and the verdicts that the contents deserve.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Author:
         self._client = httpx.Client(base_url=url, timeout=40)
         self._random = random.Random(seed)
         self._after = self._client.get("/-/edits.json").json()["number"]
-        self._failing: dict[str, str] = {}
+        self._saved: Files = {}
         self.result = Result()
 
     def close(self) -> None:
@@ -166,22 +166,23 @@ class Author:
 
     def save(self, *steps: Files) -> None:
         """Save the files of all *steps*, one soon after the other, and judge what is told."""
-        by_rename = self._random.random() < 0.3
+        put = self._random.choices((_put_at_once, _put_by_rename, _put_slowly), (66, 30, 4))[0]
         for number, files in enumerate(steps):
             if number:
                 time.sleep(self._random.random() * 0.03)
             for name, text in files.items():
-                _put(self._site / name, text, by_rename)
+                put(self._site / name, text)
         saved = time.perf_counter()
         answer = self._client.get("/-/edits.json", params={"after": self._after, "wait": 20})
         self.result.seconds.append(time.perf_counter() - saved)
         told = answer.json()
         self._after = told["number"]
-        if what := self._mistake(told["items"], steps):
+        emptied: Files = dict.fromkeys(steps[0], "")  # for as long as a process may be held up
+        if what := self._mistake(told["items"], (emptied, *steps)):
             self.result.wrong.append(f"{what}: {answer.text} of {json.dumps(steps)}")
         if len(told["items"]) == 1 and len(steps[-1]) == 1:
             self.result.longest = max(self.result.longest, len(answer.text))
-        self._failing |= {name: text or "" for name, text in steps[-1].items()}
+        self._saved |= steps[-1]
 
     def _mistake(self, receipts: list[Any], steps: tuple[Files, ...]) -> str:
         """What is wrong in *receipts* of what was saved in *steps*; empty if nothing is."""
@@ -216,21 +217,32 @@ class Author:
             return ["ok", "broken"]  # by a file that it does not name
         if any(name.startswith("new") and text for name, text in saved):
             return ["not run"]  # no page of it is open
-        if saved[0][0] == "words.py" and any(map(_fails, self._failing.values())):
+        if saved[0][0] == "words.py" and any(map(_fails, self._saved.values())):
             return ["broken"]  # pages that it might have mended fail still
         return ["ok"]
 
 
-def _put(path: Path, text: str | None, by_rename: bool) -> None:
-    """Save a file as some editor does, or remove it."""
+def _put_at_once(path: Path, text: str | None) -> None:
     if text is None:
         path.unlink()
-    elif by_rename:
-        beside = path.with_name(f".{path.name}.tmp")
-        beside.write_text(text)
-        beside.replace(path)
     else:
         path.write_text(text)
+
+
+def _put_by_rename(path: Path, text: str | None) -> None:
+    beside = path.with_name(f".{path.name}.tmp")
+    _put_at_once(beside, text or "")
+    _put_at_once(path, None) if text is None else beside.replace(path)
+
+
+def _put_slowly(path: Path, text: str | None) -> None:
+    """The file is empty for a while, which is longer than the watch waits at times."""
+    if text is None:
+        path.unlink()
+    else:
+        with path.open("w") as file:
+            time.sleep(0.1 * (len(text) % 7) / 7)
+            file.write(text)
 
 
 def _digests(files: Files) -> dict[str, str | None]:
@@ -241,27 +253,29 @@ def _digests(files: Files) -> dict[str, str | None]:
 
 
 def _is_broken(text: str | None) -> bool:
-    """Whether it does not compile, or its page fails."""
+    """Whether it is there, and does not compile, or its page fails."""
+    return _fails(text) or not _compiles(text or "")
+
+
+def _compiles(text: str) -> bool:
     try:
-        compile(text or "", "page", "exec")
+        compile(text, "page", "exec")
     except SyntaxError:
-        return True
-    return _fails(text)
+        return False
+    return True
 
 
 def _fails(text: str | None) -> bool:
-    """Whether it compiles, and its page fails."""
+    """Whether it is there and compiles, and its page fails."""
+    if text is None or not _compiles(text):
+        return False
     names: dict[str, Any] = {"cache": lambda: None}
     words = types.ModuleType("words")
     exec(MODULE.format(n=0), words.__dict__)
     try:
-        code = compile(text or "", "page", "exec")
-    except SyntaxError:
-        return False
-    try:
         with patch.dict(sys.modules, words=words):
-            exec(code, names)
-        if text and "cache()" in text:  # a script
+            exec(text, names)
+        if not text or "cache()" in text:  # a script, or an empty file: nothing can use that
             names["resource"](None)
     except Exception:
         return True

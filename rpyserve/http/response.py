@@ -130,9 +130,11 @@ class Stream:
     Attributes:
         length: how many bytes it will have; None if that is not known.
         reason: the words beside a status that was set when it had been started.
+        waits: whether the next chunk may be waited for; else the loop has no turn before that.
     """
 
     length: int | None = None
+    waits: bool = True
     reason: bytes = b""
 
     def start(self, response: Response) -> AbstractAsyncContextManager[StartedStream]:
@@ -167,10 +169,12 @@ class StartedStream:
         response: the response to send. If the stream failed before its first chunk, this is another
             one, whose body is bytes: send that, and no chunks.
         chunks: the chunks, none of them empty.
+        is_ready: whether the first chunk is there, so that it need not be waited for.
     """
 
     response: Response
     chunks: AsyncIterator[bytes]
+    is_ready: bool = False
 
 
 class ChunkIterator:
@@ -383,6 +387,7 @@ class IterableStream(Stream):
     def __init__(self, source: Any, *, first_chunk_timeout: float = FIRST_CHUNK_TIMEOUT) -> None:
         self.complete_headers: Callable[[Response], Response] = lambda response: response
         self.error_handler: ErrorHandler = lambda exc, headers_sent: None
+        self.waits = isinstance(source, AsyncIterable)
         self._source = source
         self._first_chunk_timeout = first_chunk_timeout
         self._failure: BaseException | None = None
@@ -400,7 +405,7 @@ class IterableStream(Stream):
                     # The source's task cancels this one, and its exception comes out of the block.
                     await trio.sleep_forever()
                 self._started = self._complete(response)
-                yield StartedStream(self._started, _Chain(first, chunks))
+                yield StartedStream(self._started, _Chain(first, chunks), is_ready=bool(first))
                 return
         except BaseException as exc:
             # What the sender raised (a reset, a cancellation) is no failure of the source.
@@ -442,7 +447,7 @@ class IterableStream(Stream):
                         yield chunk
             else:
                 for item in source:
-                    if chunk := self._encode(item):
+                    if chunk := item if type(item) is bytes else self._encode(item):
                         yield chunk
         except (trio.Cancelled, GeneratorExit):
             raise
@@ -455,8 +460,6 @@ class IterableStream(Stream):
             await _close_source(source)
 
     def _encode(self, item: object) -> bytes:
-        if type(item) is bytes:
-            return item
         if isinstance(item, str):
             self._is_text = True
         return _encode(item)

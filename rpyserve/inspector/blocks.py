@@ -91,10 +91,10 @@ def time_left(left: float | None, of: float | None) -> Markup:
     words = html("<span class=left data-left={}>{}</span>", f"{left:.1f}", span(int(left)))
     most = max(of or 0.0, left, 1.0)
     return html(
-        "{} <meter data-left min=0 max={} low={} high={} optimum={} value={} "
+        "{} <meter data-left={} min=0 max={} low={} high={} optimum={} value={} "
         'aria-label="Time left"></meter>',
         words,
-        *(f"{each:.1f}" for each in (most, most / 5, most / 5, most, left)),
+        *(f"{each:.1f}" for each in (left, most, most / 5, most / 5, most, left)),
     )
 
 
@@ -231,8 +231,8 @@ def tree(leaves: Iterable[Data]) -> Markup:
 
     Args:
         leaves: each with its ``path``, the path of its ``parent`` (empty for none), a ``name``,
-            what is ``shown`` of it, a ``note``, and perhaps the markup of an ``editor``. A parent
-            comes before its children.
+            what is ``shown`` of it, a ``note``, perhaps the markup of an ``editor``, and whether it
+            ``is_open``. A parent comes before its children.
     """
     children: dict[str, list[Data]] = {}
     for leaf in leaves:
@@ -254,7 +254,7 @@ def _leaf(leaf: Data, children: Mapping[str, list[Data]]) -> Markup:
     )
     if leaf["path"] not in children:
         return html("<li>{}{}</li>", line, leaf.get("editor", NOTHING))
-    is_open = Markup(" open") if not leaf["parent"] else NOTHING
+    is_open = Markup(" open") if leaf.get("is_open", not leaf["parent"]) else NOTHING
     return html(
         '<li><details id="{}"{}><summary>{}</summary>{}</details></li>',
         quote(leaf["path"], errors="replace"),
@@ -308,9 +308,10 @@ def action(given: Data, token: str, values: Mapping[str, str] = MappingProxyType
         for each in given["fields"]
     ]
     return html(
-        '<form method=post action="/-/{}"><input type=hidden name=token value="{}">'
+        '<form method=post action="/-/{}"{}><input type=hidden name=token value="{}">'
         "<div>{}<button>{}</button></div>{}</form>",
         given["path"],
+        Markup(" data-stays") if given["stays"] else NOTHING,
         token,
         NOTHING.join(fields),
         given["title"],

@@ -187,5 +187,5 @@ def timeline(data: Data) -> Markup:
         )
         for each in reversed(data["items"])
     ]
-    columns = [Column("When", "number"), Column("What"), Column("", "wide")]
+    columns = [Column("When", "number"), Column("Kind"), Column("What", "wide")]
     return blocks.table("What has happened", columns, rows)

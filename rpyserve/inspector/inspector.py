@@ -17,6 +17,7 @@ import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote
@@ -29,6 +30,7 @@ from rpyserve.inspector.request_views import register_requests
 from rpyserve.inspector.script_views import Loaders, register_scripts
 from rpyserve.inspector.session_views import SessionViews
 from rpyserve.inspector.site_views import register_site
+from rpyserve.inspector.stream import Looks, Places
 from rpyserve.inspector.views import Data, Problem, Question, Table, View
 from rpyserve.resources.auth import Gate
 from rpyserve.resources.resource import Resource
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "/-/"
 
+EVENTS: Final = "events"
+"""Where the stream is, if ``?inspect`` is asked for; else it is live reload's."""
+
 MOST_BYTES: Final = 64 * 1024
 """How long the body of an action may be."""
 
@@ -54,6 +59,25 @@ _JSON: Final = "application/json"
 log = logging.getLogger("rpyserve")
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What the server around an inspector provides.
+
+    Args:
+        respond: answers requests that are sent once more.
+        loaders: returns what executes the scripts of the site.
+        facts: returns what only the server knows: its connections and options.
+        places: has a place for each stream of a browser.
+        with_morphing: puts before a script what makes a page show another.
+    """
+
+    respond: Responder
+    loaders: Loaders
+    facts: Callable[[], Data]
+    places: Places
+    with_morphing: Callable[[str], str]
+
+
 class Inspector:
     """What is to be seen of *site*, and done to it, below ``/-/``.
 
@@ -61,9 +85,7 @@ class Inspector:
         site: the site.
         recorder: keeps what its requests did.
         ended: keeps the sessions that have ended.
-        respond: answers requests that are sent once more.
-        loaders: returns what executes its scripts.
-        facts: returns what only the server knows: its connections and options.
+        server: what the server around it provides.
 
     Attributes:
         table: the views and the actions.
@@ -77,30 +99,30 @@ class Inspector:
         site: Site,
         recorder: Recorder,
         ended: EndedSessions,
-        respond: Responder,
-        loaders: Loaders,
-        facts: Callable[[], Data],
+        server: Server,
     ) -> None:
-        self.table = Table()
-        self.token = secrets.token_urlsafe(24)
         self.boot = secrets.token_hex(4)
         self.on_done: Callable[[str, str], object] = lambda path, done: None
+        self.table = Table(self.boot)
+        self.token = secrets.token_urlsafe(24)
         self._site = site
+        self._server = server
         self._recorder = recorder
+        self._looks = Looks(recorder, site.sessions, server.places, self.boot)
         self._answers = Site(Gate(_Answers(self), site))
         self._answers.trusts = lambda request: site.trusts(request)
         sessions = SessionViews(site, ended)
-        register_site(self.table, site, recorder, sessions.summary, loaders, facts)
+        register_site(self.table, site, recorder, sessions.summary, server.loaders, server.facts)
         sessions.register(self.table)
         actions = register_request_actions(
             self.table,
             site,
             recorder,
-            respond,
-            lambda: [each.modules.root for each in loaders()],
+            server.respond,
+            lambda: [each.modules.root for each in server.loaders()],
         )
         register_requests(self.table, recorder, actions)
-        register_scripts(self.table, site, recorder, loaders)
+        register_scripts(self.table, site, recorder, server.loaders)
 
     def response_to(self, request: Request) -> Awaitable[Response] | None:
         """Return what answers *request*; None if it is none of the inspector's, or not for it."""
@@ -111,7 +133,11 @@ class Inspector:
 
     def _is_known(self, request: Request) -> bool:
         path = path_of(request)
-        return path == "inspect.css" or bool(self._view_of(path) or self.table.action_at(path))
+        if path in (page.STYLESHEET, page.SCRIPT):
+            return True
+        if path == EVENTS and "inspect" in _query_of(request):
+            return True
+        return bool(self._view_of(path) or self.table.action_at(path))
 
     def _may_see(self, request: Request) -> bool:
         return self._site.trusts(request) and not is_cross_origin(request)
@@ -126,13 +152,17 @@ class Inspector:
     async def show(self, request: Request) -> Response:
         """Answer a GET."""
         path = path_of(request)
-        if path == "inspect.css":
+        if path == page.STYLESHEET:
             return page.stylesheet()
+        if path == page.SCRIPT:
+            return page.script(self._server.with_morphing)
+        if path == EVENTS:
+            return self._looks.response_to(request)
         found = self._view_of(path)
         if found is None or self.table.action_at(path):
             raise Problem(405, "This is an action: POST it.", {"Allow": "POST"})
         view, names, is_json = found
-        fields = dict(parse_qsl(request.uri.partition("?")[2], keep_blank_values=True))
+        fields = _query_of(request)
         if "secrets" in fields and not self._is_token(_token_field(request)):
             raise Problem(403, f"Secrets are shown to who sends the token in {TOKEN_FIELD}.")
         if view.is_look:
@@ -156,6 +186,7 @@ class Inspector:
             raise Problem(403, "The token of this run of the server is missing, or is another's.")
         self._recorder.watch()
         done = await action.perform(Question(request, names, fields, path))
+        self._recorder.tell()
         log.info("Inspector, %s: %s", escape_for_log(path), escape_unprintable(done["done"]))
         self.on_done(path, done["done"])
         if wants_json(request):
@@ -195,6 +226,10 @@ class _Answers(Resource):
 def path_of(request: Request) -> str:
     """Return the path of *request* below ``/-/``, decoded."""
     return unquote(request.raw_path.removeprefix(PREFIX))
+
+
+def _query_of(request: Request) -> dict[str, str]:
+    return dict(parse_qsl(request.uri.partition("?")[2], keep_blank_values=True))
 
 
 def _twin_of(request: Request) -> str:

@@ -6,7 +6,7 @@ their policy lets them load one of the inspector's own and one stylesheet, and n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
@@ -40,6 +40,9 @@ HEADERS: Final = {
     "Content-Security-Policy": POLICY,
 }
 
+STYLESHEET: Final = "inspect.css"
+SCRIPT: Final = "inspect.js"
+
 NO_FIELDS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _FRAME: Final = """\
@@ -50,25 +53,32 @@ _FRAME: Final = """\
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title} - rpyserve</title>
 <link rel="stylesheet" href="/-/inspect.css">
+<script src="/-/inspect.js" data-boot="{boot}"{live} defer></script>
 </head>
 <body>
 <header>
 <nav aria-label="Inspector"><ul>
 {places}
 </ul></nav>
+<p id="live" hidden><span></span> <button type="button" aria-pressed="false">Pause</button></p>
 </header>
 <main>
 <h1>{title}</h1>
+<p id="done" class="state" role="status"></p>
 {body}
 </main>
-<footer>{footer}</footer>
+<footer>{footer}
+<p id="keys" hidden>In a list: <kbd>j</kbd> and <kbd>k</kbd> go to the next and the previous row,
+<kbd>Enter</kbd> opens it, <kbd>/</kbd> searches, <kbd>p</kbd> pauses, <kbd>?</kbd> shows this.</p>
+<p id="said" class="unseen" role="status"></p>
+</footer>
 </body>
 </html>
 """
 
 
 def of_view(view: View, names: Mapping[str, str], data: Data, table: Table, twin: str) -> Response:
-    """Return the page of *view*.
+    """Return the page of *view*, which follows what happens.
 
     Args:
         names: what stands for the names in its path.
@@ -79,7 +89,8 @@ def of_view(view: View, names: Mapping[str, str], data: Data, table: Table, twin
     footer = html('<a href="{}">This page as JSON</a>', twin)
     title = view.title_for(names)
     body = (view.render or blocks.outline)(data)
-    return _response(200, title, body, table, footer, place=view.path)
+    live = Markup(" data-live")
+    return _response(200, title, body, table, footer, place=view.path, live=live)
 
 
 def of_action(action: Action, names: Mapping[str, str], done: Data, table: Table) -> Response:
@@ -104,14 +115,28 @@ def told_of(problem: Problem) -> Data:
     return {"status": problem.status, "title": title, "detail": problem.detail}
 
 
+def _file(name: str) -> str:
+    return (files("rpyserve.inspector") / name).read_text(encoding="utf-8")
+
+
 @cache
 def _stylesheet() -> bytes:
-    return PALETTE.encode() + (files("rpyserve.inspector") / "inspect.css").read_bytes()
+    return (PALETTE + _file(STYLESHEET)).encode()
 
 
 def stylesheet() -> Response:
     """Return the stylesheet of the pages."""
     return Response(_stylesheet(), 200, HEADERS | {"Content-Type": "text/css; charset=utf-8"})
+
+
+def script(with_morphing: Callable[[str], str]) -> Response:
+    """Return the script of the pages.
+
+    Args:
+        with_morphing: puts before it what makes a page show another.
+    """
+    headers = HEADERS | {"Content-Type": "text/javascript; charset=utf-8"}
+    return Response(with_morphing(_file(SCRIPT)), 200, headers)
 
 
 def _response(
@@ -122,11 +147,20 @@ def _response(
     footer: Markup = NOTHING,
     *,
     place: str | None = None,
+    live: Markup = NOTHING,
     headers: Mapping[str, str] = NO_FIELDS,
 ) -> Response:
     listed = sorted((view for view in table.views if view.place), key=attrgetter("place"))
     places = blocks.LINE.join(_place(view, view.path == place) for view in listed)
-    page = html(_FRAME, title=blocks.text(title), places=places, body=body, footer=footer)
+    page = html(
+        _FRAME,
+        title=blocks.text(title),
+        boot=table.boot,
+        live=live,
+        places=places,
+        body=body,
+        footer=footer,
+    )
     fields = HEADERS | {"Content-Type": "text/html; charset=utf-8"} | dict(headers)
     return Response(page.encode("utf-8", "backslashreplace"), status, fields)
 

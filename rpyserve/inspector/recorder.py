@@ -101,13 +101,20 @@ class Recorder:
 
     Attributes:
         failures: the last errors, the oldest first.
+        failure_count: how many errors there were.
         is_alert: whether somebody looks or waits for news, so that more is to be done.
+        is_closed: whether nobody is to look or wait any more.
+        news: counts what has happened while `is_alert`.
+        looking: how many pages have a stream of news.
     """
 
     def __init__(self, running: Callable[[], list[RequestRecord]] = list) -> None:
         self.is_alert = False
+        self.is_closed = False
+        self.news = 0
+        self.looking = 0
         self.failures: deque[FailureNote] = deque(maxlen=MOST_FAILURES)
-        self._failure_count = 0
+        self.failure_count = 0
         self._find_running = running
         # Those that are over, as they ended. They get their numbers when somebody asks for them.
         self._ring: deque[RequestRecord] = deque(maxlen=MOST_RECORDS)
@@ -119,7 +126,6 @@ class Recorder:
         self._watched_until: float | None = None
         self._listening: Listening | None = None
         self._waiting: trio.Event | None = None
-        self._is_closed = False
 
     def __repr__(self) -> str:
         return f"<Recorder, {len(self._ring)} requests>"
@@ -132,7 +138,7 @@ class Recorder:
             self._give_number(record)
             if self._listening is not None and self.is_watched:
                 self._watch(record)
-        self._tell()
+            self.tell()
 
     def _watch(self, record: RequestRecord) -> None:
         from rpyserve.inspector.request_observer import RequestObserver
@@ -154,7 +160,7 @@ class Recorder:
             self.weigh(record)
         self._append(record)
         if self.is_alert:
-            self._tell()
+            self.tell()
 
     def _give_number(self, record: RequestRecord) -> None:
         if not record.number:
@@ -169,8 +175,8 @@ class Recorder:
     ) -> None:
         """Keep *report*, of an error that the request of *record* had."""
         self._give_number(record)
-        self._failure_count += 1
-        record.error = self._failure_count
+        self.failure_count += 1
+        record.error = self.failure_count
         self.failures.append(
             FailureNote(record.error, time.time(), what, page, report, record.number)
         )
@@ -279,7 +285,7 @@ class Recorder:
         """Somebody looks: for 60 s from now, requests record more."""
         from rpyserve.inspector.request_observer import Listening  # nobody else needs it
 
-        if self._is_closed:
+        if self.is_closed:
             return
         self._watched_until = trio.current_time() + LOOK
         self.is_alert = True
@@ -289,9 +295,9 @@ class Recorder:
 
     def close(self) -> None:
         """Nobody looks any more, and whoever waits goes on."""
-        self._is_closed = True
+        self.is_closed = True
         self._watched_until = None
-        self._tell()
+        self.tell()
 
     def _stop_listening(self) -> None:
         if self._listening is not None:
@@ -307,13 +313,15 @@ class Recorder:
     async def wait_until(self, is_there: Callable[[], bool], seconds: float) -> None:
         """Wait until *is_there*, at most so many *seconds*; requests that come and go may do it."""
         with trio.move_on_after(seconds):
-            while not (is_there() or self._is_closed):
+            while not (is_there() or self.is_closed):
                 if self._waiting is None:
                     self._waiting = trio.Event()
                 self.is_alert = True
                 await self._waiting.wait()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Have all who wait look again: something has happened that views show."""
+        self.news += 1
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.set()

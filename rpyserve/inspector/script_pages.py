@@ -89,7 +89,7 @@ def _history(items: list[Data]) -> Markup:
         Column("Why"),
         Column("When", "number"),
         Column("Took", "number"),
-        Column("", "wide"),
+        Column("How it went", "wide"),
     ]
     rows = [
         Row(
@@ -97,7 +97,7 @@ def _history(items: list[Data]) -> Markup:
                 each["why"],
                 blocks.ago(each["ago"]),
                 blocks.milliseconds(each["seconds"]),
-                html("<span class=bad>failed</span>") if each["failed"] else "",
+                html("<span class=bad>failed</span>") if each["failed"] else "well",
             ]
         )
         for each in items

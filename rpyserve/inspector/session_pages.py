@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
@@ -192,7 +193,52 @@ def _holdings(data: Data) -> Markup:
     more = NOTHING
     if not data.get("is_whole", True):
         more = html("<p class=pager>There is more, which is not shown.</p>")
-    return blocks.tree(data["holds"]) + more
+    return blocks.tree(_with_editor(each, data) for each in data["holds"]) + more
+
+
+def _with_editor(leaf: Data, data: Data) -> Data:
+    """What can be changed has a link, and then a form."""
+    changing = data.get("changing") or ""
+    told = leaf | {"is_open": not leaf["parent"] or changing.startswith(leaf["path"])}
+    if leaf["kind"] is None or "set" not in data or not _fits_in_a_line(leaf):
+        return told
+    if leaf["path"] != changing:
+        url = f"?{urlencode({'change': leaf['path']}, errors='replace')}"
+        label = f"Change {leaf['path']}"
+        return told | {
+            "editor": html(
+                ' <a class=change href="{}" aria-label="{}">Change</a>', url, blocks.text(label)
+            )
+        }
+    return told | {"editor": _change_form(leaf, data)}
+
+
+def _fits_in_a_line(leaf: Data) -> bool:
+    return leaf["kind"] != "text" or str(ast.literal_eval(leaf["shown"])).isprintable()
+
+
+def _change_form(leaf: Data, data: Data) -> Markup:
+    kinds = NOTHING
+    if leaf["kind"] == "None":
+        described = next(each for each in data["set"]["fields"] if each["name"] == "kind")
+        shown = described | {"help": "as", "kind": described["kind"].removesuffix("|None")}
+        kinds = blocks.field(shown, "change-kind")
+    value = "" if leaf["kind"] == "None" else str(ast.literal_eval(leaf["shown"]))
+    return html(
+        '<form class=change method=post data-stays action="/-/{}"><input type=hidden name=token '
+        'value="{}"><input type=hidden name=path value="{}"><input type=hidden name=seen '
+        'value="{}">{}{}<button>Change</button> <a href="?">Cancel</a></form>',
+        data["set"]["path"],
+        data["token"],
+        leaf["path"],
+        leaf["shown"],
+        blocks.field(
+            {"name": "value", "kind": "text", "help": "New value", "example": ""},
+            "change-value",
+            value,
+        ),
+        kinds,
+    )
 
 
 def _callbacks(callbacks: list[Data]) -> Markup:

@@ -28,7 +28,8 @@ from rpyserve.inspector.ended_sessions import (
     callback_of,
     handle_of,
 )
-from rpyserve.inspector.session_view import Leaf, class_name, interface_name, portrait_of
+from rpyserve.inspector.session_edit import change
+from rpyserve.inspector.session_view import KINDS, Leaf, class_name, interface_name, portrait_of
 from rpyserve.inspector.views import Action, Data, Field, Problem, Question, Table, View
 from rpyserve.sessions.session import Session, SessionEnd, deadline_of
 from rpyserve.util.text import parse_duration
@@ -55,6 +56,7 @@ _QUERY: Final = (
     Field("after", help="After"),
     Field("limit", "number", "How many"),
 )
+_CHANGE: Final = Field("change", help="The path of a value that is to be changed")
 _LENGTH: Final = Field("seconds", "duration", "How long", "15m")
 
 _Row = tuple[float, str, Session]
@@ -94,6 +96,18 @@ class SessionViews:
                 help="This browser goes on with this session. The answer has the way back.",
             ),
         ]
+        self._set = Action(
+            "sessions/{id}/set",
+            "Change",
+            self.set_value,
+            (
+                Field("path", help="Where"),
+                Field("seen", help="What is there, as it is shown"),
+                Field("value", help="The new value"),
+                Field("kind", "|".join(KINDS.values()), "Its kind, in the place of None"),
+            ),
+            "The value is replaced in the running server, and nothing is called.",
+        )
         self._pass_for_all = Action(
             "clock/pass",
             "Let it pass for all sessions",
@@ -117,12 +131,14 @@ class SessionViews:
             )
         )
         table.add_view(
-            View("sessions/{id}", "Session {id}", self.one, render=session_pages.session)
+            View(
+                "sessions/{id}", "Session {id}", self.one, (_CHANGE,), render=session_pages.session
+            )
         )
         table.add_view(
             View("clock", "Let time pass", self.preview, (_LENGTH,), render=session_pages.clock)
         )
-        for action in (*self._actions, self._pass_for_all):
+        for action in (*self._actions, self._set, self._pass_for_all):
             table.add_action(action)
 
     # Views
@@ -239,8 +255,7 @@ class SessionViews:
             if ended is None or len(question.names["id"]) < SHORTEST:
                 raise
             return self._described_ended(ended)
-        secrets = [session._uid or "", *question.request.cookies.values()]
-        portrait = portrait_of(session, (), Redactor(secrets))
+        portrait = portrait_of(session, (), _redactor(session, question))
         callbacks = [callback_of(each) for each in [*(session._callbacks or ())]]
         return {
             "id": handle_of(session),
@@ -251,6 +266,8 @@ class SessionViews:
             "holds": leaves_as_data(portrait.leaves),
             "is_whole": portrait.is_whole,
             "callbacks": [self._described_callback(each) for each in callbacks],
+            "changing": question.fields.get("change"),
+            "set": self._set.on(id=handle_of(session)),
             "actions": [each.on(id=handle_of(session)) for each in self._actions],
         }
 
@@ -310,6 +327,22 @@ class SessionViews:
             "see": f"sessions/{(before or [handle_of(session)])[0]}",
         }
 
+    async def set_value(self, question: Question) -> Data:
+        """Change a plain value of a session."""
+        path, seen, value = (question.fields.get(name) for name in ("path", "seen", "value"))
+        if path is None or seen is None or value is None:
+            raise Problem(400, "path, seen and value are needed.")
+        self._refuse_elsewhere("The values of sessions")
+        session, kind = await self._named(question), question.fields.get("kind", "")
+        redactor = _redactor(session, question)
+        was, now = change(session, path, seen, value, kind, redactor)
+        return {
+            "done": f"{path}: {was} is {now} now.",
+            "was": was,
+            "now": now,
+            "see": f"sessions/{handle_of(session)}",
+        }
+
     async def let_pass(self, question: Question) -> Data:
         """Have a session be due earlier."""
         seconds = _seconds_of(question.fields.get("seconds", ""))
@@ -336,10 +369,10 @@ class SessionViews:
         what = f"{seconds:g} seconds have passed for {count:,} sessions; {ends:,} of them end."
         return {"done": what, "aged": count, "ends": ends, "see": "sessions"}
 
-    def _refuse_elsewhere(self) -> None:
+    def _refuse_elsewhere(self, what: str = "The time of sessions") -> None:
         if self._site.persistence is not None:
             where = self._site.persistence.store.name
-            raise Problem(409, f"The time of sessions that are kept in {where} cannot be moved.")
+            raise Problem(409, f"{what} that are kept in {where} cannot be changed here.")
 
     async def _named(self, question: Question) -> Session:
         name, found = question.names["id"], []
@@ -405,6 +438,10 @@ def _cursor_of(text: str) -> tuple[float, str]:
 # What a session holds; nothing of the author's is called
 
 
+def _redactor(session: Session, question: Question) -> Redactor:
+    return Redactor([session._uid or "", *question.request.cookies.values()])
+
+
 def leaves_as_data(leaves: Sequence[Leaf]) -> list[Data]:
     return [
         {
@@ -413,6 +450,7 @@ def leaves_as_data(leaves: Sequence[Leaf]) -> list[Data]:
             "parent": each.parent,
             "shown": each.shown,
             "note": each.note,
+            "kind": each.kind or None,
         }
         for each in leaves
     ]

@@ -83,6 +83,7 @@ class _SiteViews:
             "last": [summary_of(each) for each in ended[: -LAST - 1 : -1]],
             "minute": _figures([each.seconds for each in ended if now - each.started < MINUTE]),
             "sessions": await self._sessions(question),
+            "looking": self._recorder.looking,
             "kept_bytes": self._recorder.kept_bytes,
         } | self._table.described()
 

@@ -70,6 +70,12 @@ class News:
         self._event = trio.Event()
         self._token: trio.lowlevel.TrioToken | None = None
         self.closed = False
+        self._listeners: list[Callable[[], object]] = []
+
+    def listen(self, listener: Callable[[], object]) -> None:
+        """Have *listener* called after each `tell`, in the thread of the event loop."""
+        self._token = trio.lowlevel.current_trio_token()
+        self._listeners.append(listener)
 
     def tell(self) -> None:
         """Have all who wait look again."""
@@ -98,6 +104,8 @@ class News:
     def _wake_all(self) -> None:
         self._event.set()
         self._event = trio.Event()
+        for listener in self._listeners:
+            listener()
 
 
 @dataclass(eq=False, slots=True)

@@ -136,11 +136,15 @@ class Action:
     render: Renderer | None = None
 
     def on(self, **names: str) -> Data:
-        """Return what a view says of this action, as done on what *names* name."""
+        """Return what a view says of this action, as done on what *names* name.
+
+        One that ``stays`` has a sentence for an answer, which the page of the view can show.
+        """
         return {
             "path": _filled(self.path, names),
             "title": self.title,
             "help": self.help,
+            "stays": self.render is None,
             "fields": [_described(each) for each in self.fields],
         }
 
@@ -153,9 +157,14 @@ Entry = TypeVar("Entry", View, Action)
 
 
 class Table:
-    """All views and actions, by their paths."""
+    """All views and actions, by their paths.
 
-    def __init__(self) -> None:
+    Args:
+        boot: tells this run of the server from others.
+    """
+
+    def __init__(self, boot: str = "") -> None:
+        self.boot = boot
         self.views: list[View] = []
         self.actions: list[Action] = []
         self._patterns: dict[str, re.Pattern[str]] = {}

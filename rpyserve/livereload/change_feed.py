@@ -50,12 +50,14 @@ class Subscriber:
         name: what its answers are signed with; one without a name is not expected to answer.
         shared: whether it is the only one of its browser.
         displaced: whether it is to go, because there is no room for it.
+        on_displaced: called then, for one who does not wait for changes here.
     """
 
     client: Hashable
     name: str = ""
     shared: bool = False
     displaced: bool = False
+    on_displaced: Callable[[], object] = lambda: None
 
 
 @dataclass(slots=True, eq=False)
@@ -169,6 +171,7 @@ class ChangeFeed:
         token: a random text. A cursor of another feed, such as that of a server before this one,
             has another one.
         number: that of the last change; 0 before the first.
+        on_change: called after each change.
         closed: whether there will be no more.
     """
 
@@ -176,6 +179,7 @@ class ChangeFeed:
         self.token = secrets.token_hex(6)
         self.number = 0
         self.closed = False
+        self.on_change: Callable[[], object] = lambda: None
         self._on_full = on_full
         # Each with the requests that have caused it; none if it was not a request.
         self._changes: deque[tuple[Changes, tuple[RequestSpan, ...]]] = deque(maxlen=MAX_CHANGES)
@@ -215,6 +219,7 @@ class ChangeFeed:
         showing = Showing(self.number, dict.fromkeys([*names, *departed]), departed)
         self._showings.append(showing)
         self._wake_all()
+        self.on_change()
         return showing
 
     def since(self, cursor: str) -> Changes | None:
@@ -292,10 +297,15 @@ class ChangeFeed:
 
     @contextmanager
     def subscribed(
-        self, client: Hashable, *, name: str = "", shared: bool = False
+        self,
+        client: Hashable,
+        *,
+        name: str = "",
+        shared: bool = False,
+        on_displaced: Callable[[], object] = lambda: None,
     ) -> Iterator[Subscriber]:
-        """While inside, *client*, a browser, has a subscriber."""
-        subscriber = Subscriber(client, name, shared)
+        """While inside, *client*, a browser, has a subscriber; see `Subscriber`."""
+        subscriber = Subscriber(client, name, shared, on_displaced=on_displaced)
         self._subscribers[subscriber] = None
         self._take_place(client)
         self._make_room(client)
@@ -344,6 +354,7 @@ class ChangeFeed:
             displaced += [each for each in self._subscribers if each.client == client]
         for subscriber in displaced:
             subscriber.displaced = True
+            subscriber.on_displaced()
         if displaced:
             self._wake_all()
 

@@ -18,7 +18,7 @@ import math
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -173,18 +173,27 @@ class _ClientScript(_Leaf):
 
 @lru_cache(maxsize=1)
 def follow_script() -> tuple[bytes, str]:
-    """Return ``follow.js`` and its version.
-
-    It is several files in one function, so that none of their names is the page's.
-    """
-    code = "".join(['(() => {\n"use strict";\n', *map(_client_file, CLIENT_PARTS), "})();\n"])
-    return _with_version(code)
+    """Return ``follow.js`` and its version."""
+    return _with_version(_joined(map(_client_file, CLIENT_PARTS)))
 
 
 @lru_cache(maxsize=1)
 def errors_script() -> tuple[bytes, str]:
     """Return ``errors.js`` and its version."""
     return _with_version(_client_file("errors"))
+
+
+def morphing_script(own: str) -> str:
+    """Return *own*, the code of another of the server's pages, after what it can use.
+
+    That is ``plain``, ``FormState`` and ``Mirror``, by which a page comes to show another.
+    """
+    return _joined([*map(_client_file, ("dom", "form_state", "morph")), own])
+
+
+def _joined(parts: Iterable[str]) -> str:
+    """The code of several files as one script, none of whose names is the page's."""
+    return "".join(['(() => {\n"use strict";\n', *parts, "})();\n"])
 
 
 def _client_file(name: str) -> str:

@@ -1,9 +1,9 @@
 """The cycles of requests and responses: when h11 must know of one, and whether another may follow.
 
 h11 frames the responses, and its state machine says what may be sent and whether the connection
-goes on. Most requests need none of that: their response is of a known length, and its head was
-written before. `MessageCycle` therefore tells h11 of a request only when somebody asks for its
-state machine; until then h11 is bypassed. The connection may go on if
+goes on. Most requests need none of that: the head of their response was written before, and its
+body is of a known length or chunked. `MessageCycle` therefore tells h11 of a request only when
+somebody asks for its state machine; until then h11 is bypassed. The connection may go on if
 
 - h11 was bypassed, and the client did not ask for the end (`RequestHead.keep_alive`): such a
   response never asks for it either, because only the heads of responses after which h11 let a

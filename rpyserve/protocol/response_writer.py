@@ -1,16 +1,16 @@
 """One response on its way out: bytes, a file, or a stream; or a change of protocol.
 
-A small body goes out together with its head. A body that is broken off never looks whole: its
-framing stays unfinished, or, where HTTP/1.0 has none, the connection is reset. While a stream is
-sent, a task beside it ends it when the client leaves. Whoever opens a file or a stream here closes
-it, however it ends. A stream of events has no end of its own, so it can be ended between two of
-them.
+A small body goes out together with its head, and so does the first chunk of a stream. A body that
+is broken off never looks whole: its framing stays unfinished, or, where HTTP/1.0 has none, the
+connection is reset. While a stream waits, a task beside it ends it when the client leaves. Whoever
+opens a file or a stream here closes it, however it ends. A stream of events has no end of its own,
+so it can be ended between two of them.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -19,14 +19,23 @@ import trio
 
 from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.request import ABANDONED, RequestRecord, beginning_of
-from rpyserve.http.response import ChunkIterator, FileBody, Response, Stream, Upgrade
-from rpyserve.protocol.response_headers import ResponseHeadCache
+from rpyserve.http.response import (
+    ChunkIterator,
+    FileBody,
+    Response,
+    StartedStream,
+    Stream,
+    Upgrade,
+)
+from rpyserve.protocol.response_headers import ResponseHead, ResponseHeadCache
 from rpyserve.protocol.transport import PIECE, Phase, Transport
 
 # Seconds that a stream may send what the system takes at once before other tasks have their turn.
 STREAM_TURN: Final = 0.001
 
 _END: Final = h11.EndOfMessage()
+# The end of a chunked body (RFC 9112, section 7.1).
+_LAST_CHUNK: Final = b"0\r\n\r\n"
 _BODILESS: Final = frozenset({204, 304})
 # A status whose body is empty, and is said to be (RFC 9110, section 15.3.6).
 _EMPTY: Final = 205
@@ -53,6 +62,8 @@ class ResponseWriter:
         "_heads",
         "_is_chunked",
         "_is_http_10",
+        "_new_head",
+        "_start_watch",
         "_to_head",
         "_transport",
         "_turn_ends",
@@ -73,6 +84,10 @@ class ResponseWriter:
         self._to_head = record.method == "HEAD"
         self._is_http_10 = http_version == "1.0"
         self._is_chunked = False
+        # The head of a chunked body, and what h11 has just written of it.
+        self._new_head: tuple[ResponseHead, bytes] | None = None
+        # Has the client watched by a task, as soon as this one waits.
+        self._start_watch: Callable[[], object] | None = None
         self._turn_ends = 0.0
         self._events_ended = False
         self._has_events = False
@@ -131,8 +146,13 @@ class ResponseWriter:
         elif status == _EMPTY:
             length = 0
         head = self._heads.get(status, response.headers, reason, length, close)
-        data = self._transport.cycle.h11.send(head.event)
         self.record.status, self.record.response_head = status, head
+        cycle = self._transport.cycle
+        if self._is_chunked and head.written is not None and cycle.can_bypass_h11:
+            return self._with_own_lines(head.written)
+        data = cycle.h11.send(head.event)
+        if self._is_chunked:
+            self._new_head = head, data
         return self._with_own_lines(data)
 
     def _with_own_lines(self, head: bytes) -> bytes:
@@ -154,10 +174,21 @@ class ResponseWriter:
         return self._to_head or response.status in _BODILESS or response.status == _EMPTY
 
     async def _finish(self, data: bytes) -> None:
-        data += self._transport.cycle.h11.send(_END)
-        if data:
-            await self._transport.send(data)
+        data += self._frame_end()
+        taken = self._transport.send_nowait(data) if data else 0
+        if taken < len(data):
+            await self._transport.send(data[taken:])
         self.record.complete = True
+
+    def _frame_end(self) -> bytes:
+        cycle = self._transport.cycle
+        if self._is_chunked and cycle.can_bypass_h11:
+            return _LAST_CHUNK
+        data: bytes = cycle.h11.send(_END)
+        if self._new_head is not None and cycle.keep_alive:
+            head, written = self._new_head
+            head.written = written
+        return data
 
     # Bytes and files
 
@@ -227,16 +258,21 @@ class ResponseWriter:
     # Streams
 
     async def _send_watched(self, response: Response, reason: bytes, close: bool) -> None:
+        assert isinstance(response.body, Stream)
         failure: Exception | None = None
         self.record.send_began = self._transport.now()
         self._transport.enter(Phase.STREAMING)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._cancel_on_disconnect, nursery.cancel_scope)
+            scope = nursery.cancel_scope
+            self._start_watch = partial(nursery.start_soon, self._cancel_on_disconnect, scope)
+            if response.body.waits:
+                self._begin_watch()
             try:
                 await self._send_stream(response, reason, close)
             except Exception as exc:
                 failure = exc  # raised below, so that the nursery does not wrap it into a group
-            nursery.cancel_scope.cancel()
+            if self._start_watch is None:
+                scope.cancel()
         if failure is None and not self.record.complete:
             failure = ClientDisconnected()
         if isinstance(failure, ClientDisconnected) and not failure.args:
@@ -244,6 +280,11 @@ class ResponseWriter:
             self.record.complete = self._has_events
         if failure is not None:
             raise failure
+
+    def _begin_watch(self) -> None:
+        if self._start_watch is not None:
+            self._start_watch()
+            self._start_watch = None
 
     async def _cancel_on_disconnect(self, scope: trio.CancelScope) -> None:
         await self._transport.wait_client_left()
@@ -259,26 +300,39 @@ class ResponseWriter:
             length = head.body.length if isinstance(head.body, Stream) else None
             if head.status != response.status:
                 reason = head.body.reason if isinstance(head.body, Stream) else b""
-            await self._send_rest(self._frame_head(head, reason, length, close))
-            if not self._is_bodiless(head):
+            if self._is_bodiless(head):
+                await self._send_rest(self._frame_head(head, reason, length, close))
+            else:
                 # RFC 9112, section 6.1: HTTP/1.0 has no chunks, the end of the connection ends it.
                 self._is_chunked = length is None and not self._is_http_10
-                chunks = started.chunks
-                self._has_events = _has_events(head)
-                if self._has_events:
-                    chunks = ChunkIterator(partial(self._wait_next_event, chunks))
-                request = self.record.request
-                observer = None if request is None else request._observer
-                async for chunk in chunks:
-                    if observer is not None:
-                        observer.note_chunk(chunk)
-                    # It goes out before the next is asked for. A turn of the loop for each would
-                    # cost more than the chunk, and nobody can cancel this task before there is one.
-                    rest = self._transport.send_parts_nowait(self._frame(chunk))
-                    if rest or time.monotonic() >= self._turn_ends:
-                        await self._send_rest(rest)
-                    self.record.sent += len(chunk)
+                data = self._frame_head(head, reason, length, close)
+                await self._send_begun(started, data)
         await self._finish(b"")
+
+    async def _send_begun(self, started: StartedStream, head: bytes) -> None:
+        """Send the framed *head* and the chunks; the first together with it, if that is there."""
+        chunks = started.chunks
+        self._turn_ends = time.monotonic() + STREAM_TURN
+        self._has_events = _has_events(started.response)
+        if self._has_events:
+            chunks = ChunkIterator(partial(self._wait_next_event, chunks))
+        if self._has_events or not started.is_ready:
+            await self._send_rest(head)
+            head = b""
+        request = self.record.request
+        observer = None if request is None else request._observer
+        async for chunk in chunks:
+            if observer is not None:
+                observer.note_chunk(chunk)
+            parts = self._frame(chunk)
+            if head:
+                parts, head = (head, *parts), b""
+            # It goes out before the next is asked for. A turn of the loop for each would cost more
+            # than the chunk, and nobody can cancel this task before there is one.
+            rest = self._transport.send_parts_nowait(parts)
+            if rest or time.monotonic() >= self._turn_ends:
+                await self._send_rest(rest)
+            self.record.sent += len(chunk)
 
     async def _wait_next_event(self, chunks: AsyncIterator[bytes]) -> bytes:
         # Only the wait is cancelled: a chunk that is half on its way goes out whole.
@@ -288,6 +342,7 @@ class ResponseWriter:
         return b""
 
     async def _send_rest(self, data: bytes) -> None:
+        self._begin_watch()
         await self._transport.send(data)  # a turn of the loop even if that is nothing
         self._transport.enter(Phase.STREAMING)
         self._turn_ends = time.monotonic() + STREAM_TURN

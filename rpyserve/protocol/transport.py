@@ -271,10 +271,13 @@ class Transport:
         Returns:
             What is left to `send`.
         """
-        size, taken = sum(map(len, parts)), 0
-        if self._socket is not None and size <= PIECE:
-            with suppress(OSError):
-                taken = os.writev(self._socket.fileno(), parts)
+        size = sum(map(len, parts))
+        if self._socket is None or size > PIECE:
+            return b"".join(parts)
+        try:
+            taken = os.writev(self._socket.fileno(), parts)
+        except OSError:
+            taken = 0
         return b"" if taken == size else b"".join(parts)[taken:]
 
     async def send_file(self, file: BinaryIO, part: range, note: Callable[[int], object]) -> int:

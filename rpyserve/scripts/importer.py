@@ -51,9 +51,10 @@ from types import CodeType, FrameType, ModuleType
 from typing import Any, ClassVar, Final, NamedTuple
 
 from rpyserve.scripts import definitions, file_state
-from rpyserve.scripts.background import BackgroundTasks, note_threads
+from rpyserve.scripts.background import BackgroundTasks, note_threads, running_nursery
 from rpyserve.scripts.execution import Execution, executing, populate_namespace
-from rpyserve.scripts.source import Source, compile_source, uses_of
+from rpyserve.scripts.source import Source, compile_source, may_make_coroutines, uses_of
+from rpyserve.util.author_code import coroutine_origins
 from rpyserve.util.text import one_line
 
 log = logging.getLogger("rpyserve")
@@ -508,9 +509,19 @@ class SiteModules:
         if module:
             self.uses |= uses_of(source.code)
         self._warn_of_shadowed(source.imports, path)
+        places = {self.root, os.path.dirname(path)}
+        if may_make_coroutines(source, lambda name: any(module_file(p, name) for p in places)):
+            self._want_origins()
         if self.on_source is not None:
             self.on_source(path, data, source.tree, "module" if module else "script")
         return source
+
+    def _want_origins(self) -> None:
+        nursery = running_nursery()
+        if nursery is None:
+            coroutine_origins.want()
+        else:  # a module may be imported in a thread
+            nursery.run_sync(coroutine_origins.want)
 
     def compile_module(self, path: str) -> _Compiled:
         """Compile a module, unless that was done: of those that are dropped, few have changed."""

@@ -23,7 +23,7 @@ import sys
 import time
 import tokenize
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -99,6 +99,23 @@ USES: Final = {
 """What it means that code has such a name: that it may use the session, or the registry."""
 
 ALL_USES: Final = frozenset(USES.values())
+
+
+# Code that has to do with coroutines has one of these: `async`, `await`, and rpyserve's own.
+_ASYNC: Final = re.compile(rb"async|wait|in_thread|load_body")
+_NOT_ASYNC: Final = (sys.stdlib_module_names - {"asyncio"}) | {".", "rpyserve", "twisted", "zope"}
+
+
+def may_make_coroutines(source: Source, is_own: Callable[[str], bool]) -> bool:
+    """Whether *source*, or what it imports from elsewhere, may have async functions.
+
+    Args:
+        is_own: says of a name that is imported whether it is a module of the site, which is asked
+            about by itself.
+    """
+    if _ASYNC.search(source.data):
+        return True
+    return not all(map(is_own, source.imports - _NOT_ASYNC))
 
 
 def uses_of(code: CodeType) -> frozenset[str]:

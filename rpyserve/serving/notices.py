@@ -1,8 +1,8 @@
 """What a script gets wrong without failing, as lines on the console.
 
 A call of an async function that nobody awaited is named with script and line. Python warns when it
-throws such a coroutine away, which may be long after the call and far from it. So while a site is
-served, each coroutine remembers the line that made it. Warnings of all other kinds go where they
+throws such a coroutine away, which may be long after the call and far from it. So each coroutine
+remembers the line that made it; see `CoroutineOrigins`. Warnings of all other kinds go where they
 went before.
 
 What a script or module will lose or leaves unescaped is announced when a version is first executed.
@@ -16,7 +16,6 @@ import ast
 import linecache
 import logging
 import re
-import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from rpyserve.diagnostics.reporter import ConsoleReporter
-from rpyserve.util.author_code import display_path, is_author_code
+from rpyserve.util.author_code import coroutine_origins, display_path, is_author_code
 
 if TYPE_CHECKING:
     from rpyserve.check.findings import Finding
@@ -38,11 +37,14 @@ _ORIGIN: Final = re.compile(r'^ *File "(.+)", line (\d+)', re.MULTILINE)
 
 
 @contextmanager
-def reporting_unawaited(reporter: ConsoleReporter) -> Iterator[None]:
-    """While inside, coroutines of this thread that nobody awaited are told to *reporter*."""
-    depth = sys.get_coroutine_origin_tracking_depth()
-    sys.set_coroutine_origin_tracking_depth(max(1, depth))
-    with warnings.catch_warnings():
+def reporting_unawaited(reporter: ConsoleReporter, *, at_once: bool = True) -> Iterator[None]:
+    """While inside, coroutines of this thread that nobody awaited are told to *reporter*.
+
+    Args:
+        at_once: whether there may be some from the start; else from when scripts or modules of the
+            site are compiled that may make them.
+    """
+    with warnings.catch_warnings(), coroutine_origins.remembered(at_once=at_once):
         warnings.filterwarnings("always", _NEVER.pattern, RuntimeWarning)
         others: Any = warnings.showwarning
 
@@ -64,10 +66,7 @@ def reporting_unawaited(reporter: ConsoleReporter) -> Iterator[None]:
                 others(message, category, filename, lineno, file, line)
 
         warnings.showwarning = show
-        try:
-            yield
-        finally:
-            sys.set_coroutine_origin_tracking_depth(depth)
+        yield
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from rpyserve._names import __version__, public
 from rpyserve.http.hosts import Network, TrustedClients, machine_names
 from rpyserve.http.request import RequestRecord, Responder
 from rpyserve.livereload import endpoints
+from rpyserve.livereload.change_feed import ChangeFeed
 from rpyserve.livereload.endpoints import Tools
 from rpyserve.livereload.live_reload import Inspect, LiveReload, directories_in
 from rpyserve.protocol.server_state import Limits, Shutdown
@@ -223,12 +224,17 @@ async def serve(
 
 
 def run_with(
-    site: Site, settings: Settings, work: Callable[[], Awaitable[None]] | None = None
+    site: Site,
+    settings: Settings,
+    work: Callable[[], Awaitable[None]] | None = None,
+    *,
+    is_program: bool = True,
 ) -> None:
     """Do what `run` does, with all *settings*.
 
     Args:
         work: runs beside the site; when it has returned, the server stops.
+        is_program: whether the author's code may be elsewhere than in the scripts of the site.
 
     Raises:
         CannotServe: the port cannot be had, or the store cannot be used.
@@ -243,7 +249,7 @@ def run_with(
     handlers = signals.installed(for_good=settings.for_good) if in_main_thread else nullcontext()
     try:
         streams = console.unfailing_streams(for_good=settings.for_good)
-        with handlers, streams, notices.reporting_unawaited(site.errors):
+        with handlers, streams, notices.reporting_unawaited(site.errors, at_once=is_program):
             _run_trio(site, settings, access_log, signals)
         _say_farewell(site, settings)
     finally:
@@ -452,8 +458,9 @@ async def _serve_until(
         site.recorder = recorder = Recorder(shutdown.running)
         access_log.keep = recorder.keep
         edits = None if live_reload is None else _edits_of(site, live_reload)
+        feed = ChangeFeed() if live_reload is None else live_reload.feed
         facts = partial(_facts, settings, shutdown)
-        inspect = _inspect(site, recorder, facts, live_reload, edits)
+        inspect = _inspect(site, recorder, feed, facts, live_reload, edits)
     respond = interruptible(_with_own_pages(site.respond, live_reload, inspect))
     respond = _with_tools(respond, site, settings, shutdown, metrics)
     respond = as_deployed(respond, endpoint.names, settings)
@@ -506,6 +513,7 @@ def _with_own_pages(
 def _inspect(
     site: Site,
     recorder: Recorder,
+    feed: ChangeFeed,
     facts: Callable[[], dict[str, Any]],
     watch: Watch | None = None,
     edits: Callable[[], Edits] | None = None,
@@ -520,23 +528,32 @@ def _inspect(
 
     @functools.cache
     def inspector() -> Inspector:
-        from rpyserve.inspector.inspector import Inspector
+        from rpyserve.inspector.inspector import Inspector, Server
 
-        loaders = partial(_loaders_of, site)
-        respond = interruptible(site.respond)
-        made = Inspector(site, recorder, ended_sessions(), respond, loaders, facts)
+        server = Server(
+            respond=interruptible(site.respond),
+            loaders=partial(_loaders_of, site),
+            facts=facts,
+            places=feed,
+            with_morphing=endpoints.morphing_script,
+        )
+        made = Inspector(site, recorder, ended_sessions(), server)
         if watch is not None and edits is not None:
             from rpyserve.inspector.edit_views import register_edits
 
             register_edits(made.table, edits(), watch)
             made.on_done = edits().note_action
+            edits().timeline.news.listen(recorder.tell)
         return made
 
-    def note_end(session: Session, reason: SessionEnd | None) -> None:
+    def note(session: Session, reason: SessionEnd | None) -> None:
         if reason is not None:
             ended_sessions().add(session, reason)
+        if recorder.is_alert:
+            recorder.tell()
 
-    site.sessions.observers.append(note_end)
+    site.sessions.observers.append(note)
+    feed.on_change = recorder.tell
 
     def inspect(request: Request) -> Awaitable[Response] | None:
         return inspector().response_to(request) if site.trusts(request) else None

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Final
@@ -129,3 +132,38 @@ class ServerObject:
     """
 
     __slots__ = ()
+
+
+class CoroutineOrigins:
+    """Has the coroutines of one thread remember the line that made them.
+
+    So a call that nobody awaited can be named, however late Python finds it. It costs time with
+    each coroutine, most of which are the server's: so it begins with the first code that may make
+    one.
+    """
+
+    def __init__(self) -> None:
+        self._thread = 0
+
+    @contextmanager
+    def remembered(self, *, at_once: bool) -> Iterator[None]:
+        """While inside, this thread's coroutines remember it: at once, or from `want` on."""
+        depth = sys.get_coroutine_origin_tracking_depth()
+        self._thread = threading.get_ident()
+        if at_once:
+            self.want()
+        try:
+            yield
+        finally:
+            self._thread = 0
+            sys.set_coroutine_origin_tracking_depth(depth)
+
+    def want(self) -> None:
+        """Have it begin. Other threads than that one do nothing."""
+        if threading.get_ident() == self._thread:
+            depth = sys.get_coroutine_origin_tracking_depth()
+            sys.set_coroutine_origin_tracking_depth(max(1, depth))
+
+
+# Those of the thread of the event loop.
+coroutine_origins: Final = CoroutineOrigins()

@@ -24,7 +24,7 @@ from rpyserve.inspector.edit import Edit
 from rpyserve.inspector.edit_views import LONGEST_WAIT, MAX_ITEMS
 from rpyserve.inspector.edits import MAX_RECEIPTS, Edits, Forgotten
 from rpyserve.inspector.recorder import Recorder
-from rpyserve.livereload.change_feed import Answer
+from rpyserve.livereload.change_feed import Answer, ChangeFeed
 from rpyserve.livereload.live_reload import LiveReload
 from rpyserve.livereload.snapshot import Snapshot
 from rpyserve.serving.notices import check_silently
@@ -55,7 +55,7 @@ class Play:
         self.live_reload.edits = lambda: self.edits
         self.recorder = Recorder()
         self.askers = 0
-        inspect = _inspect(self.site, self.recorder, dict, self, lambda: self.edits)
+        inspect = _inspect(self.site, self.recorder, ChangeFeed(), dict, self, lambda: self.edits)
         self.respond = self.live_reload.wrap(self.site.respond, inspect)
         self.snapshot = Snapshot([str(root)])
         self.snapshot.scan()

@@ -15,6 +15,7 @@ from rpyserve import Resource, Site
 from rpyserve.inspector import blocks
 from rpyserve.inspector.inspector import MOST_BYTES
 from rpyserve.inspector.recorder import Recorder
+from rpyserve.livereload.change_feed import ChangeFeed
 from rpyserve.resources.resource import Resource as Root
 from rpyserve.serving.run import _inspect, _with_own_pages
 from tests.support.in_process import Answer, Visitor
@@ -43,7 +44,9 @@ class Served:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.respond = _with_own_pages(site.respond, None, _inspect(site, Recorder(), dict))
+        self.respond = _with_own_pages(
+            site.respond, None, _inspect(site, Recorder(), ChangeFeed(), dict)
+        )
 
 
 @pytest.fixture

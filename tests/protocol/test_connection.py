@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from io import BytesIO
 from typing import Any
 
+import h11
 import pytest
 import trio
 from hypothesis import example, given
@@ -235,6 +236,63 @@ async def test_stream_is_chunked_as_it_comes(connect: Any, autojump_clock: Any) 
     assert reply.body == b"0;1;2;"
     assert trio.current_time() - started == 3
     assert (await client.get()).status == 200  # and the connection lives on
+
+
+def streaming(make: Callable[[], Iterator[bytes]]) -> Any:
+    async def respond(request: Request) -> Response:
+        return Response(make())
+
+    return respond
+
+
+async def test_streams_are_framed_alike_and_h11_writes_their_head_once(
+    connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def two() -> Iterator[bytes]:
+        yield b"one"
+        yield b"two"
+
+    def send(self: h11.Connection, event: Any) -> bytes | None:
+        told.append(event)
+        return real(self, event)
+
+    told: list[Any] = []
+    real = h11.Connection.send
+    monkeypatch.setattr(h11.Connection, "send", send)
+    client = connect(streaming(two))
+    replies = [await client.get() for _ in range(5)]
+    assert {reply.body for reply in replies} == {b"onetwo"}
+    assert {reply.headers["transfer-encoding"] for reply in replies} == {"chunked"}
+    dates = {reply.headers["date"] for reply in replies}
+    assert len([each for each in told if isinstance(each, h11.Response)]) <= len(dates) < 5
+
+
+async def test_stream_that_breaks_off_where_others_went_through_is_not_whole(connect: Any) -> None:
+    def one() -> Iterator[bytes]:
+        yield b"one"
+        if len(client.records) == 2:
+            raise ValueError("half way")
+
+    client = connect(streaming(one))
+    for _ in range(2):
+        assert (await client.get()).body == b"one"
+    with pytest.raises(CutOff) as cut:
+        await client.get()
+    assert cut.value.reply.body == b"one"
+    await client.over.wait()
+    assert [record.complete for record in client.records] == [True, True, False]
+
+
+async def test_stream_to_http10_has_no_chunks_though_others_had(connect: Any) -> None:
+    def one() -> Iterator[bytes]:
+        yield b"one"
+
+    for _ in range(2):
+        assert (await connect(streaming(one)).get()).body == b"one"
+    client = connect(streaming(one))
+    await client.send(head("GET", "/", version="1.0"))
+    start, _, body = (await client.rest()).partition(b"\r\n\r\n")
+    assert (b"chunked" in start, body) == (False, b"one")
 
 
 async def test_stream_to_http10_ends_with_the_connection(connect: Any, autojump_clock: Any) -> None:

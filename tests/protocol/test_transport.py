@@ -281,6 +281,49 @@ async def test_each_chunk_is_sent_before_the_next_is_asked_for() -> None:
     assert seen == [b"5\r\nfirst\r\n", b"1\r\na\r\n", b"1\r\nb\r\n"]
 
 
+async def test_the_head_of_a_stream_goes_out_with_its_first_chunk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"first"
+        yield b"second"
+
+    writes: list[bytes] = []
+    real = os.writev
+
+    def noting(descriptor: int, parts: list[bytes]) -> int:
+        writes.append(b"".join(parts))
+        return real(descriptor, parts)
+
+    monkeypatch.setattr(os, "writev", noting)
+    async with serving(chunks) as asked:
+        assert (await asked.client.get()).body == b"firstsecond"
+    first, second = writes
+    assert first.startswith(b"HTTP/1.1 200") and first.endswith(b"\r\n\r\n5\r\nfirst\r\n")
+    assert second == b"6\r\nsecond\r\n"
+
+
+async def test_a_client_that_leaves_a_stream_that_never_waits_ends_it() -> None:
+    closed = trio.Event()
+
+    def chunks() -> Iterator[bytes]:
+        try:
+            while True:
+                yield b"x" * 100
+        finally:
+            closed.set()
+
+    async with serving(chunks) as asked:
+        await asked.client.send(head("GET", "/"))
+        await asked.client.stream.receive_some(1000)
+        await asked.client.aclose()
+        with trio.fail_after(5):
+            await closed.wait()
+            while not asked.records:
+                await trio.lowlevel.checkpoint()
+    assert not asked.records[0].complete
+
+
 async def test_an_endless_stream_leaves_turns_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     milliseconds = count()
     clock = SimpleNamespace(monotonic=lambda: next(milliseconds) / 4000)

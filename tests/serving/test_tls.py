@@ -218,7 +218,7 @@ def test_the_option(
     made: list[Any] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "rpyserve.serving.run.run_with", lambda site, settings: made.append(settings.tls)
+        "rpyserve.serving.run.run_with", lambda site, settings, **how: made.append(settings.tls)
     )
     monkeypatch.setattr("rpyserve.serving.signals.end_process", lambda status=0: None)
     names = {"CERT": str(files[0]), "KEY": str(files[1])}

@@ -16,7 +16,7 @@ from rpyserve import Directory, Site
 from rpyserve.check.findings import Finding, Rule
 from rpyserve.inspector.edits import Edits
 from rpyserve.inspector.recorder import Recorder
-from rpyserve.livereload.change_feed import Showing
+from rpyserve.livereload.change_feed import ChangeFeed, Showing
 from rpyserve.livereload.live_reload import SavedFile
 from rpyserve.protocol.server_state import Shutdown
 from rpyserve.serving.run import _inspect, _with_own_pages
@@ -37,7 +37,7 @@ class InspectedSite:
         self.shutdown = Shutdown()
         self.recorder = self.site.recorder = Recorder(self.shutdown.running)
         self.edits = Edits([str(root)], lambda path: str(Path(path).relative_to(root)), _found)
-        inspect = _inspect(self.site, self.recorder, dict, self, lambda: self.edits)
+        inspect = _inspect(self.site, self.recorder, ChangeFeed(), dict, self, lambda: self.edits)
         self._respond = _with_own_pages(self.site.respond, None, inspect)
         self.askers = 0
         self._nursery = nursery
