@@ -59,7 +59,7 @@ def _search(data: Data) -> Markup:
 
 def _nothing_found(data: Data) -> Markup:
     if data["q"]:
-        looked = f"All {data['looked_at']:,} were looked at."
+        looked = _looked_at(data)
         return blocks.empty(f"No session has “{blocks.text(data['q'])}” in it.", looked)
     if data["after"]:
         return blocks.empty("There are no more sessions.")
@@ -104,17 +104,30 @@ def _live_row(item: Data) -> Row:
 
 def _pager(data: Data) -> Markup:
     shown = len(data["items"])
-    if not shown:
-        return NOTHING
-    if not (data["next"] or data["after"] or data["q"]):
-        return NOTHING
-    looked = "All were looked at." if data["looked_at"] >= data["of"] else ""
-    what = f"{shown:,} of {data['of']:,} sessions shown. {looked}"
-    if not data["next"]:
-        return html("<p class=pager>{}</p>", what)
-    fields = {"q": data["q"], "sort": data["sort"], "after": data["next"]}
+    parts = []
+    if shown and (data["next"] or data["after"] or data["q"]):
+        looked = "" if data["goes_on"] else _looked_at(data)
+        parts.append(html("{} of {:,} sessions shown. {}", f"{shown:,}", data["of"], looked))
+    if data["goes_on"]:
+        fields = {"q": data["q"], "sort": data["sort"], "from": data["goes_on"]}
+        parts.append(html("{} {}", _looked_at(data), _to_more(fields, "Look on")))
+    elif data["next"]:
+        fields = {"q": data["q"], "sort": data["sort"], "after": data["next"]}
+        parts.append(_to_more(fields, "The next ones"))
+    return html("<p class=pager>{}</p>", Markup(" ").join(parts)) if parts else NOTHING
+
+
+def _looked_at(data: Data) -> str:
+    """How far a search has come."""
+    so_far = data["from"] + data["looked_at"]
+    if data["goes_on"]:
+        return f"{so_far:,} of {data['of']:,} were looked at so far."
+    return "All were looked at." if so_far >= data["of"] else ""
+
+
+def _to_more(fields: Data, words: str) -> Markup:
     url = f"/-/sessions?{urlencode(fields, errors='replace')}"
-    return html('<p class=pager>{} <a href="{}" rel=next>The next ones</a></p>', what, url)
+    return html('<a href="{}" rel=next>{}</a>', url, words)
 
 
 def ended_table(items: list[Data]) -> Markup:

@@ -467,6 +467,24 @@ async def test_search(site: Site, visitor: Visitor) -> None:
         assert [each["id"] for each in page["items"]] == [str(wanted.uid)[:10]]
 
 
+async def test_a_search_that_takes_long_says_how_far_it_has_come_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, site: Site, visitor: Visitor
+) -> None:
+    for number in range(500):
+        site.sessions.make()["user"] = f"visitor {number}"
+    monkeypatch.setattr("rpyserve.inspector.session_views.SEARCH_TIME", 0.0)
+    found, begin, steps = set(), 0, 0
+    while begin is not None:
+        path = f"/-/sessions.json?q=visitor&limit=500&from={begin}"
+        answer = json.loads((await visitor.get(path)).body)
+        found |= {each["id"] for each in answer["items"]}
+        assert answer["from"] == begin and answer["of"] == 500
+        begin, steps = answer["goes_on"], steps + 1
+    assert len(found) == 500 and steps > 5
+    page = (await visitor.get("/-/sessions?q=visitor")).text
+    assert "of 500 were looked at so far." in page and "Look on</a>" in page
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
