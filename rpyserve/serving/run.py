@@ -229,14 +229,12 @@ def run_with(
     work: Callable[[], Awaitable[None]] | None = None,
     *,
     is_program: bool = True,
-    signals: Signals | None = None,
 ) -> None:
     """Do what `run` does, with all *settings*.
 
     Args:
         work: runs beside the site; when it has returned, the server stops.
         is_program: whether the author's code may be elsewhere than in the scripts of the site.
-        signals: what stops the server, if others are to know.
 
     Raises:
         CannotServe: the port cannot be had, or the store cannot be used.
@@ -244,7 +242,7 @@ def run_with(
     _has_run.set()
     access_log = _access_log(settings)
     console.set_up(quiet=settings.quiet, verbose=settings.verbose)
-    signals = signals or Signals(settings.drain, ends_runs=True)
+    signals = Signals(settings.drain, ends_runs=True)
     if work is not None:
         site.start_task(partial(_stop_after, work, signals.stop))
     in_main_thread = threading.current_thread() is threading.main_thread()
@@ -276,9 +274,6 @@ class ProgramServer:
     make_site: Callable[[Any], Site]
     print_one: Callable[[Site], int] | None = None
     status: int = 0
-
-    def __post_init__(self) -> None:
-        self._signals = Signals(self.settings.drain, ends_runs=True)
 
     @property
     def host(self) -> str:
@@ -320,15 +315,14 @@ class ProgramServer:
             self.status = self.print_one(site)
             return
         try:
-            settings = replace(self.settings, listeners=listeners)
-            run_with(site, settings, work, signals=self._signals)
+            run_with(site, replace(self.settings, listeners=listeners), work)
         except CannotServe as exc:
             raise SystemExit(str(exc)) from None
 
     async def serve_also(
         self, site: Site, listeners: list[trio.SocketListener], *, is_running: bool
     ) -> None:
-        """Serve *site* at further addresses, until cancelled, or the server is to stop.
+        """Serve *site* at further addresses, until cancelled.
 
         Args:
             is_running: whether it is served already.
@@ -342,21 +336,15 @@ class ProgramServer:
         for host, port in map(bound_address, endpoint.listeners):
             console.print_line(f"{which} at {console.url_of(host, port, settings.scheme)}")
         respond = as_deployed(interruptible(site.respond), endpoint.names, settings)
-        stop = self._signals.stop
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_set_when_cancelled, stop)
-            with trio.CancelScope(shield=True):  # the first site may have ended before
-                async with nullcontext() if is_running else site.running():
-                    await serve_listeners(
-                        respond,
-                        endpoint.served,
-                        limits=settings.limits,
-                        grace=GRACE,
-                        most=file_limits.max_connections(),
-                        on_record=_access_log(settings),
-                        stop=stop,
-                    )
-            nursery.cancel_scope.cancel()
+        async with nullcontext() if is_running else site.running():
+            await serve_listeners(
+                respond,
+                endpoint.served,
+                limits=settings.limits,
+                most=file_limits.max_connections(),
+                on_record=_access_log(settings),
+                stop=trio.Event(),
+            )
 
 
 def _access_log(settings: Settings) -> AccessLog:
@@ -369,13 +357,6 @@ def _access_log(settings: Settings) -> AccessLog:
         probes=settings.verbose,
         layout=settings.access_log,
     )
-
-
-async def _set_when_cancelled(stop: trio.Event) -> None:
-    try:
-        await trio.sleep_forever()
-    finally:
-        stop.set()
 
 
 async def _stop_after(work: Callable[[], Awaitable[None]], stop: trio.Event) -> None:

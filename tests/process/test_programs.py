@@ -10,7 +10,6 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -125,37 +124,6 @@ def test_ctrl_c_returns_to_the_program(tmp_path: Path) -> None:
         assert time.monotonic() - began < 5
         assert "Stopped." in server.output()
         assert server.output().splitlines()[-1] == "after __main__"
-
-
-SLOW = """\
-from twisted.internet import reactor
-from twisted.web.resource import Resource
-from twisted.web.server import Site
-import trio
-
-class Page(Resource):
-    isLeaf = True
-
-    async def render_GET(self, request):
-        print("begun", flush=True)
-        await trio.sleep(0.5)
-        return "to the end"
-
-for _ in range(2):
-    reactor.listenTCP(0, Site(Page()))
-reactor.run()
-"""
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows cannot send Ctrl-C to one process")
-def test_requests_of_further_sites_are_answered_to_the_end(tmp_path: Path) -> None:
-    with running(tmp_path, SLOW) as server, ThreadPoolExecutor() as threads:
-        other = server.wait_for(r"Another site is at (\S+)")[1]
-        asked = threads.submit(httpx.get, other)
-        server.wait_for("begun")
-        server.process.send_signal(signal.SIGINT)
-        assert asked.result(10).text == "to the end"
-        assert server.process.wait(10) == 0
 
 
 def test_metrics_beside_several_sites(tmp_path: Path) -> None:
