@@ -652,6 +652,7 @@ def _announce(site: Site, endpoint: Endpoint, settings: Settings) -> None:
         warn=not settings.production,
         codes=_qr_codes(endpoint, settings),
         store="" if site.persistence is None else site.persistence.store.name,
+        inspector=settings.inspector,
     )
     console_writer.start()
     settings.on_ready(url)
