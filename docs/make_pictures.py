@@ -130,6 +130,19 @@ def visit(page: Page, terminal: Terminal, counter: Path) -> None:
     counter.write_text(good, encoding="utf-8")
     expect(page.locator("body")).to_contain_text("Visit #5 for you!")
     page.wait_for_timeout(300)
+    look(page, url)
+
+
+def look(page: Page, url: str) -> None:
+    """What the inspector says of these minutes."""
+    page.goto(url + "-/")
+    expect(page.locator("#live")).to_contain_text("Live")
+    save(page, "inspector")
+    page.click("[aria-label='Live sessions'] tbody tr:has(.tag) a")
+    expect(page.locator("#live")).to_contain_text("Live")
+    expect(page.locator("main")).to_contain_text("your own session")
+    save(page, "inspector-session")
+    page.goto("about:blank")  # the policy of that page would be in the way of what comes next
 
 
 def main() -> None:

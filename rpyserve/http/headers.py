@@ -31,11 +31,6 @@ class HeaderFields(tuple[tuple[bytes, bytes], ...]):
             self.values = _joined(self)
         return self
 
-    @property
-    def has_repetitions(self) -> bool:
-        """Whether a name is there more than once."""
-        return len(self.values) != len(self)
-
     def text(self, name: bytes) -> str:
         """Return the value of *name*, in lower case, as text; empty if there is none."""
         return self.values.get(name, b"").decode("latin-1")

@@ -231,8 +231,8 @@ def tree(leaves: Iterable[Data]) -> Markup:
 
     Args:
         leaves: each with its ``path``, the path of its ``parent`` (empty for none), a ``name``,
-            what is ``shown`` of it, a ``note``, and perhaps the markup of an ``editor``. A parent
-            comes before its children.
+            what is ``shown`` of it, a ``note``, perhaps the markup of an ``editor``, and whether it
+            ``is_open``. A parent comes before its children.
     """
     children: dict[str, list[Data]] = {}
     for leaf in leaves:
@@ -254,7 +254,7 @@ def _leaf(leaf: Data, children: Mapping[str, list[Data]]) -> Markup:
     )
     if leaf["path"] not in children:
         return html("<li>{}{}</li>", line, leaf.get("editor", NOTHING))
-    is_open = Markup(" open") if not leaf["parent"] else NOTHING
+    is_open = Markup(" open") if leaf.get("is_open", not leaf["parent"]) else NOTHING
     return html(
         '<li><details id="{}"{}><summary>{}</summary>{}</details></li>',
         quote(leaf["path"], errors="replace"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
@@ -58,7 +59,7 @@ def _search(data: Data) -> Markup:
 
 def _nothing_found(data: Data) -> Markup:
     if data["q"]:
-        looked = f"All {data['looked_at']:,} were looked at."
+        looked = _looked_at(data)
         return blocks.empty(f"No session has “{blocks.text(data['q'])}” in it.", looked)
     if data["after"]:
         return blocks.empty("There are no more sessions.")
@@ -103,17 +104,30 @@ def _live_row(item: Data) -> Row:
 
 def _pager(data: Data) -> Markup:
     shown = len(data["items"])
-    if not shown:
-        return NOTHING
-    if not (data["next"] or data["after"] or data["q"]):
-        return NOTHING
-    looked = "All were looked at." if data["looked_at"] >= data["of"] else ""
-    what = f"{shown:,} of {data['of']:,} sessions shown. {looked}"
-    if not data["next"]:
-        return html("<p class=pager>{}</p>", what)
-    fields = {"q": data["q"], "sort": data["sort"], "after": data["next"]}
+    parts = []
+    if shown and (data["next"] or data["after"] or data["q"]):
+        looked = "" if data["goes_on"] else _looked_at(data)
+        parts.append(html("{} of {:,} sessions shown. {}", f"{shown:,}", data["of"], looked))
+    if data["goes_on"]:
+        fields = {"q": data["q"], "sort": data["sort"], "from": data["goes_on"]}
+        parts.append(html("{} {}", _looked_at(data), _to_more(fields, "Look on")))
+    elif data["next"]:
+        fields = {"q": data["q"], "sort": data["sort"], "after": data["next"]}
+        parts.append(_to_more(fields, "The next ones"))
+    return html("<p class=pager>{}</p>", Markup(" ").join(parts)) if parts else NOTHING
+
+
+def _looked_at(data: Data) -> str:
+    """How far a search has come."""
+    so_far = data["from"] + data["looked_at"]
+    if data["goes_on"]:
+        return f"{so_far:,} of {data['of']:,} were looked at so far."
+    return "All were looked at." if so_far >= data["of"] else ""
+
+
+def _to_more(fields: Data, words: str) -> Markup:
     url = f"/-/sessions?{urlencode(fields, errors='replace')}"
-    return html('<p class=pager>{} <a href="{}" rel=next>The next ones</a></p>', what, url)
+    return html('<a href="{}" rel=next>{}</a>', url, words)
 
 
 def ended_table(items: list[Data]) -> Markup:
@@ -192,7 +206,52 @@ def _holdings(data: Data) -> Markup:
     more = NOTHING
     if not data.get("is_whole", True):
         more = html("<p class=pager>There is more, which is not shown.</p>")
-    return blocks.tree(data["holds"]) + more
+    return blocks.tree(_with_editor(each, data) for each in data["holds"]) + more
+
+
+def _with_editor(leaf: Data, data: Data) -> Data:
+    """What can be changed has a link, and then a form."""
+    changing = data.get("changing") or ""
+    told = leaf | {"is_open": not leaf["parent"] or changing.startswith(leaf["path"])}
+    if leaf["kind"] is None or "set" not in data or not _fits_in_a_line(leaf):
+        return told
+    if leaf["path"] != changing:
+        url = f"?{urlencode({'change': leaf['path']}, errors='replace')}"
+        label = f"Change {leaf['path']}"
+        return told | {
+            "editor": html(
+                ' <a class=change href="{}" aria-label="{}">Change</a>', url, blocks.text(label)
+            )
+        }
+    return told | {"editor": _change_form(leaf, data)}
+
+
+def _fits_in_a_line(leaf: Data) -> bool:
+    return leaf["kind"] != "text" or str(ast.literal_eval(leaf["shown"])).isprintable()
+
+
+def _change_form(leaf: Data, data: Data) -> Markup:
+    kinds = NOTHING
+    if leaf["kind"] == "None":
+        described = next(each for each in data["set"]["fields"] if each["name"] == "kind")
+        shown = described | {"help": "as", "kind": described["kind"].removesuffix("|None")}
+        kinds = blocks.field(shown, "change-kind")
+    value = "" if leaf["kind"] == "None" else str(ast.literal_eval(leaf["shown"]))
+    return html(
+        '<form class=change method=post data-stays action="/-/{}"><input type=hidden name=token '
+        'value="{}"><input type=hidden name=path value="{}"><input type=hidden name=seen '
+        'value="{}">{}{}<button>Change</button> <a href="?">Cancel</a></form>',
+        data["set"]["path"],
+        data["token"],
+        leaf["path"],
+        leaf["shown"],
+        blocks.field(
+            {"name": "value", "kind": "text", "help": "New value", "example": ""},
+            "change-value",
+            value,
+        ),
+        kinds,
+    )
 
 
 def _callbacks(callbacks: list[Data]) -> Markup:

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
-from types import GetSetDescriptorType, MemberDescriptorType
+from types import GetSetDescriptorType, MappingProxyType, MemberDescriptorType
 from typing import Any, Final
 
 from rpyserve.diagnostics.redaction import MASK, NO_SECRETS, Redactor, is_secret
@@ -28,6 +29,17 @@ from rpyserve.util.author_code import ServerObject
 
 MOST_LEAVES: Final = 300
 MAX_DEPTH: Final = 4
+
+KINDS: Final = MappingProxyType(
+    {str: "text", int: "whole number", float: "number", bool: "truth", type(None): "None"}
+)
+"""The plain values that can be changed, and what they are called."""
+
+LONGEST_CHANGED: Final = 1000
+"""How many characters, or bits, a value may have that can be changed."""
+
+Putter = Callable[[Any], object]
+"""Puts another value in the place of one."""
 
 MOST_OF_ONE: Final = 100
 """How many items of one container, or attributes of one object, are looked at."""
@@ -53,6 +65,7 @@ class Leaf:
         parent: the path of what it lies in; empty for what the session itself holds.
         is_node: whether it has items or attributes that are leaves of their own.
         note: what is to be said of it, such as `GONE`.
+        kind: one of `KINDS` if another value of that kind could be put there; else empty.
     """
 
     path: str
@@ -61,6 +74,7 @@ class Leaf:
     parent: str = ""
     is_node: bool = False
     note: str = ""
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +146,24 @@ def portrait_of(
     return _Painter(redactor).paint(_roots(session, executions))
 
 
+def place_of(
+    session: Components, path: str, redactor: Redactor = NO_SECRETS
+) -> tuple[Leaf, Putter] | None:
+    """Return the value of *session* at *path*, and what puts another one there.
+
+    Returns:
+        None if there is no such place, or more than one that is written so, or nothing can be put
+        there.
+    """
+    painter = _Painter(redactor)
+    leaves = painter.paint(_roots(session, ())).leaves
+    found = [leaf for leaf in leaves if leaf.path == path]
+    putters = painter.putters.get(path, [])
+    if len(found) != 1 or putters[0] is None:
+        return None
+    return found[0], putters[0]
+
+
 def differences(before: Portrait, after: Portrait) -> tuple[Change, ...]:
     """Return what is different between two portraits of one session."""
     was = {leaf.path: leaf for leaf in before.leaves}
@@ -162,21 +194,23 @@ class _Place:
     depth: int = 1
     note: str = ""
     parent: str = ""
+    put: Putter | None = None
 
 
 def _roots(session: Components, executions: Iterable[Execution]) -> Iterator[_Place]:
     holder = "registry" if isinstance(session, Registry) else "session"
-    for key, value in _items_of(session._values or {}):
-        yield _Place(f"{holder}[{_key(key)}]", key, value)
+    values = session._values or {}
+    for key, value in _items_of(values):
+        yield _Place(f"{holder}[{_key(key)}]", key, value, put=_putter_of_item(values, key))
     for key, entry in _items_of(session._components or {}):
         yield _Place(interface_name(key, entry), "", entry.component)
     for execution in executions:
         for entry in list(execution.components.values()):
             if entry.holder is session:
                 yield _Place(interface_name(0, entry), "", entry.component, note=GONE)
-    for name, value in attributes_of(session):
+    for name, value, put in _places_of(session):
         if name not in _OWN:
-            yield _Place(f"{holder}.{name}", name, value)
+            yield _Place(f"{holder}.{name}", name, value, put=put)
 
 
 def _key(key: Any) -> str:
@@ -205,6 +239,7 @@ class _Painter:
         self._leaves: list[Leaf] = []
         self._cut: set[str] = set()
         self._seen: set[int] = set()
+        self.putters: dict[str, list[Putter | None]] = {}
         self._queue: deque[_Place] = deque()
 
     def paint(self, roots: Iterable[_Place]) -> Portrait:
@@ -220,7 +255,9 @@ class _Painter:
 
     def _leaf(self, place: _Place, shown: str, mark: object, *, is_node: bool = False) -> None:
         path = self._redactor.redact(place.path)
-        self._leaves.append(Leaf(path, shown, mark, place.parent, is_node, place.note))
+        kind = _kind_to_change(place, shown)
+        self._leaves.append(Leaf(path, shown, mark, place.parent, is_node, place.note, kind))
+        self.putters.setdefault(path, []).append(place.put)
 
     def _look(self, place: _Place) -> None:
         value, kind = place.value, type(place.value)
@@ -247,8 +284,8 @@ class _Painter:
             self._cut.add(place.path)
         if not is_end:
             self._queue += (
-                _Place(place.path + path, name, value, place.depth + 1, place.note, place.path)
-                for path, name, value in islice(children, MOST_OF_ONE)
+                _Place(place.path + path, name, value, place.depth + 1, place.note, place.path, put)
+                for path, name, value, put in islice(children, MOST_OF_ONE)
             )
 
 
@@ -263,20 +300,52 @@ def _node(kind: type, count: int) -> str:
     return f"{class_name(kind)} of {count:,}" if count else f"empty {class_name(kind)}"
 
 
-def _children_of(value: Any, kind: type) -> tuple[int, Iterable[tuple[str, object, Any]]]:
-    """How many items or attributes a value has, and the first: end of the path, name, value."""
+def _children_of(value: Any, kind: type) -> tuple[int, Iterable[_Child]]:
+    """How many items or attributes a value has, and the first of them."""
     if issubclass(kind, dict):
-        items = _items_of(value)
-        return dict.__len__(value), [(f"[{_key(key)}]", key, item) for key, item in items]
+        return dict.__len__(value), [
+            (f"[{_key(key)}]", key, item, _putter_of_item(value, key))
+            for key, item in _items_of(value)
+        ]
     for base in (*_SEQUENCES, *_SETS):
         if issubclass(kind, base):
             each: Any = base
             found = list(islice(each.__iter__(value), MOST_OF_ONE))
             if base in _SETS:
-                return each.__len__(value), [(f"{{{_key(item)}}}", "", item) for item in found]
-            return each.__len__(value), [(f"[{n}]", "", item) for n, item in enumerate(found)]
-    attributes = list(attributes_of(value))
-    return len(attributes), [(f".{name}", name, item) for name, item in attributes]
+                of_set = [(f"{{{_key(item)}}}", "", item, None) for item in found]
+                return each.__len__(value), of_set
+            return each.__len__(value), [
+                (f"[{n}]", "", item, partial(list.__setitem__, value, n) if base is list else None)
+                for n, item in enumerate(found)
+            ]
+    attributes = list(_places_of(value))
+    return len(attributes), [(f".{name}", name, item, put) for name, item, put in attributes]
+
+
+_Child = tuple[str, object, Any, Putter | None]
+"""The end of its path, its name, its value, and what puts another value in its place, if any."""
+
+
+def _putter_of_item(mapping: dict[Any, Any], key: Any) -> Putter | None:
+    """What changes an item; None if an author's key would be asked whether it is that key."""
+    is_ours = type(key) is bytes or _kind_of(key)
+    return partial(dict.__setitem__, mapping, key) if is_ours else None
+
+
+def _kind_of(value: Any) -> str:
+    """What kind of plain value it is; empty if it is none. A metaclass may have any ``__eq__``."""
+    return next((name for kind, name in KINDS.items() if kind is type(value)), "")
+
+
+def _kind_to_change(place: _Place, shown: str) -> str:
+    """What kind of value can be put there instead; empty if that is none, or not known whole."""
+    value = place.value
+    kind = _kind_of(value)
+    if place.put is None or place.note or not kind:
+        return ""
+    size = len(value) if type(value) is str else value.bit_length() if type(value) is int else 0
+    is_whole = size <= LONGEST_CHANGED and shown == repr(value)
+    return kind if is_whole else ""
 
 
 def _items_of(mapping: dict[Any, Any]) -> list[tuple[Any, Any]]:
@@ -306,13 +375,20 @@ def class_name(kind: type) -> str:
 
 def attributes_of(thing: Any) -> Iterator[tuple[str, Any]]:
     """Yield the names and values that *thing* holds, in its ``__dict__`` and in slots."""
-    kind = type(thing)
-    yield from _items_of(_dict_of(thing))
-    for base in _mro_slot.__get__(kind):
+    for name, value, _ in _places_of(thing):
+        yield name, value
+
+
+def _places_of(thing: Any) -> Iterator[tuple[str, Any, Putter | None]]:
+    """The same, each with what puts another value there: no property, and no ``__setattr__``."""
+    attributes = _dict_of(thing)
+    for name, value in _items_of(attributes):
+        yield name, value, _putter_of_item(attributes, name)
+    for base in _mro_slot.__get__(type(thing)):
         for name, member in list(_dict_slot.__get__(base).items()):
             if type(member) is MemberDescriptorType:
                 try:
-                    yield name, member.__get__(thing)
+                    yield name, member.__get__(thing), partial(member.__set__, thing)
                 except AttributeError:  # it is empty
                     continue
 

@@ -11,6 +11,7 @@ import heapq
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -28,8 +29,9 @@ from rpyserve.inspector.ended_sessions import (
     callback_of,
     handle_of,
 )
-from rpyserve.inspector.session_view import Leaf, class_name, interface_name, portrait_of
-from rpyserve.inspector.views import Action, Data, Field, Problem, Question, Table, View
+from rpyserve.inspector.session_edit import change
+from rpyserve.inspector.session_view import KINDS, Leaf, class_name, interface_name, portrait_of
+from rpyserve.inspector.views import Action, Data, Field, Problem, Question, Table, View, number_of
 from rpyserve.sessions.session import Session, SessionEnd, deadline_of
 from rpyserve.util.text import parse_duration
 
@@ -48,6 +50,8 @@ LAST: Final = 5
 """How many sessions the view of the whole server names."""
 AT_ONCE: Final = 50
 """How many sessions are searched before others have their turn."""
+SEARCH_TIME: Final = 2.0
+"""Seconds after which a search through values says how far it has come."""
 
 _QUERY: Final = (
     Field("q", help="Search in ids and values", example="an id, or what it holds"),
@@ -55,9 +59,57 @@ _QUERY: Final = (
     Field("after", help="After"),
     Field("limit", "number", "How many"),
 )
+_CHANGE: Final = Field("change", help="The path of a value that is to be changed")
 _LENGTH: Final = Field("seconds", "duration", "How long", "15m")
 
 _Row = tuple[float, str, Session]
+
+
+@dataclass(slots=True)
+class _Search:
+    """Looks for the first sessions in an order.
+
+    Args:
+        key: what they are sorted by.
+        after: the key and the handle of one that is before all that are wanted.
+        wanted: says which are.
+
+    Attributes:
+        rows: those that were found, in order.
+        looked_at: how many were looked at.
+        is_whole: whether all were.
+    """
+
+    key: Callable[[Session], float]
+    after: tuple[float, str]
+    wanted: Callable[[Session], bool]
+    rows: list[_Row] = field(default_factory=list)
+    looked_at: int = 0
+    is_whole: bool = False
+
+    async def look(
+        self, parts: Iterator[list[Session]], count: int, seconds: float = math.inf
+    ) -> None:
+        """Look at *parts* for the first *count*, until there are no more, or time is up."""
+        end = trio.current_time() + seconds
+        for part in parts:
+            found = filter(self._takes, map(self._row, part))
+            self.rows = heapq.nsmallest(count, [*self.rows, *found], key=_place)
+            self.looked_at += len(part)
+            await trio.lowlevel.checkpoint()
+            if trio.current_time() >= end:
+                return
+        self.is_whole = True
+
+    def _row(self, session: Session) -> _Row:
+        return self.key(session), handle_of(session), session
+
+    def _takes(self, row: _Row) -> bool:
+        return row[2].ended is None and row[:2] > self.after and self.wanted(row[2])
+
+
+def _place(row: _Row) -> tuple[float, str]:
+    return row[:2]
 
 
 class SessionViews:
@@ -94,6 +146,18 @@ class SessionViews:
                 help="This browser goes on with this session. The answer has the way back.",
             ),
         ]
+        self._set = Action(
+            "sessions/{id}/set",
+            "Change",
+            self.set_value,
+            (
+                Field("path", help="Where"),
+                Field("seen", help="What is there, as it is shown"),
+                Field("value", help="The new value"),
+                Field("kind", "|".join(KINDS.values()), "Its kind, in the place of None"),
+            ),
+            "The value is replaced in the running server, and nothing is called.",
+        )
         self._pass_for_all = Action(
             "clock/pass",
             "Let it pass for all sessions",
@@ -117,12 +181,14 @@ class SessionViews:
             )
         )
         table.add_view(
-            View("sessions/{id}", "Session {id}", self.one, render=session_pages.session)
+            View(
+                "sessions/{id}", "Session {id}", self.one, (_CHANGE,), render=session_pages.session
+            )
         )
         table.add_view(
             View("clock", "Let time pass", self.preview, (_LENGTH,), render=session_pages.clock)
         )
-        for action in (*self._actions, self._pass_for_all):
+        for action in (*self._actions, self._set, self._pass_for_all):
             table.add_action(action)
 
     # Views
@@ -136,7 +202,9 @@ class SessionViews:
         key = deadline_of if sort == "left" else _age_of_access
         after = _cursor_of(fields.get("after", ""))
         text = fields.get("q", "")
-        rows, looked_at, of = await self._found(key, after, text, limit + 1)
+        begin = number_of(fields, "from", 0)
+        found = await self._found(key, after, text, limit + 1, begin)
+        rows = [row for row in found.rows if row[2].ended is None]
         shown = rows[:limit]
         counts = self._store.statistics()
         return {
@@ -145,8 +213,10 @@ class SessionViews:
             "after": fields.get("after", ""),
             "items": [self._summary(each, question) for _, _, each in shown],
             "next": _cursor(shown[-1]) if len(rows) > limit else None,
-            "looked_at": looked_at,
-            "of": of,
+            "from": begin,
+            "looked_at": found.looked_at,
+            "goes_on": None if found.is_whole else begin + found.looked_at,
+            "of": len(self._store),
             "made": counts.made,
             "ended": {reason.value: count for reason, count in counts.ended.items()},
             "ended_lately": [
@@ -156,58 +226,43 @@ class SessionViews:
 
     async def summary(self, question: Question) -> Data:
         """How many sessions there are, and the last of them."""
-        rows, _, live = await self._found(_age_of_access, _cursor_of(""), "", LAST)
+        found = await self._found(_age_of_access, _cursor_of(""), "", LAST)
         counts = self._store.statistics()
         return {
-            "live": live,
+            "live": counts.live,
             "made": counts.made,
             "ended": {reason.value: count for reason, count in counts.ended.items()},
-            "used_last": [self._summary(each, question) for _, _, each in rows],
+            "used_last": [
+                self._summary(each, question) for _, _, each in found.rows if each.ended is None
+            ],
         }
 
     async def _found(
-        self, key: Callable[[Session], float], after: tuple[float, str], text: str, count: int
-    ) -> tuple[list[_Row], int, int]:
-        """The first sessions with *text*: those whose id begins so; if there are none, others."""
-        if not text:
-            return await self._first(key, after, lambda session: True, 1000, count)
-        if len(text) >= SHORTEST:
-            start = text[:HANDLE]
-            found = await self._first(
-                key, after, lambda session: handle_of(session).startswith(start), 1000, count
-            )
-            if found[0]:
-                return found
-        return await self._first(
-            key, after, lambda session: _matches(session, text), AT_ONCE, count
-        )
-
-    async def _first(
         self,
         key: Callable[[Session], float],
         after: tuple[float, str],
-        wanted: Callable[[Session], bool],
-        at_once: int,
+        text: str,
         count: int,
-    ) -> tuple[list[_Row], int, int]:
-        best: list[_Row] = []
-        looked_at = 0
-        for part in self._parts(at_once):
-            rows = [
-                row
-                for each in part
-                if each.ended is None
-                and (row := (key(each), handle_of(each), each))[:2] > after
-                and wanted(each)
-            ]
-            best = heapq.nsmallest(count, [*best, *rows], key=lambda row: row[:2])
-            looked_at += len(part)
-            await trio.lowlevel.checkpoint()
-        return [row for row in best if row[2].ended is None], looked_at, len(self._store)
+        begin: int = 0,
+    ) -> _Search:
+        """The first sessions with *text*: those whose id begins so; if there are none, others.
 
-    def _parts(self, size: int) -> Iterator[list[Session]]:
+        Values take long to look through, so that stops after a while, and goes on at *begin*.
+        """
+        if not text or (len(text) >= SHORTEST and not begin):
+            start = text[:HANDLE]
+            search = _Search(key, after, lambda session: handle_of(session).startswith(start))
+            await search.look(self._parts(1000), count)
+            if not text or search.rows:
+                return search
+        search = _Search(key, after, lambda session: _matches(session, text))
+        await search.look(self._parts(AT_ONCE, begin), count, SEARCH_TIME)
+        return search
+
+    def _parts(self, size: int, begin: int = 0) -> Iterator[list[Session]]:
         for part in self._store.slices():
-            each = iter(part)
+            each = islice(part, begin, None)
+            begin = max(0, begin - len(part))
             while few := list(islice(each, size)):
                 yield few
 
@@ -239,8 +294,7 @@ class SessionViews:
             if ended is None or len(question.names["id"]) < SHORTEST:
                 raise
             return self._described_ended(ended)
-        secrets = [session._uid or "", *question.request.cookies.values()]
-        portrait = portrait_of(session, (), Redactor(secrets))
+        portrait = portrait_of(session, (), _redactor(session, question))
         callbacks = [callback_of(each) for each in [*(session._callbacks or ())]]
         return {
             "id": handle_of(session),
@@ -251,6 +305,8 @@ class SessionViews:
             "holds": leaves_as_data(portrait.leaves),
             "is_whole": portrait.is_whole,
             "callbacks": [self._described_callback(each) for each in callbacks],
+            "changing": question.fields.get("change"),
+            "set": self._set.on(id=handle_of(session)),
             "actions": [each.on(id=handle_of(session)) for each in self._actions],
         }
 
@@ -310,6 +366,22 @@ class SessionViews:
             "see": f"sessions/{(before or [handle_of(session)])[0]}",
         }
 
+    async def set_value(self, question: Question) -> Data:
+        """Change a plain value of a session."""
+        path, seen, value = (question.fields.get(name) for name in ("path", "seen", "value"))
+        if path is None or seen is None or value is None:
+            raise Problem(400, "path, seen and value are needed.")
+        self._refuse_elsewhere("The values of sessions")
+        session, kind = await self._named(question), question.fields.get("kind", "")
+        redactor = _redactor(session, question)
+        was, now = change(session, path, seen, value, kind, redactor)
+        return {
+            "done": f"{path}: {was} is {now} now.",
+            "was": was,
+            "now": now,
+            "see": f"sessions/{handle_of(session)}",
+        }
+
     async def let_pass(self, question: Question) -> Data:
         """Have a session be due earlier."""
         seconds = _seconds_of(question.fields.get("seconds", ""))
@@ -336,10 +408,10 @@ class SessionViews:
         what = f"{seconds:g} seconds have passed for {count:,} sessions; {ends:,} of them end."
         return {"done": what, "aged": count, "ends": ends, "see": "sessions"}
 
-    def _refuse_elsewhere(self) -> None:
+    def _refuse_elsewhere(self, what: str = "The time of sessions") -> None:
         if self._site.persistence is not None:
             where = self._site.persistence.store.name
-            raise Problem(409, f"The time of sessions that are kept in {where} cannot be moved.")
+            raise Problem(409, f"{what} that are kept in {where} cannot be changed here.")
 
     async def _named(self, question: Question) -> Session:
         name, found = question.names["id"], []
@@ -405,6 +477,10 @@ def _cursor_of(text: str) -> tuple[float, str]:
 # What a session holds; nothing of the author's is called
 
 
+def _redactor(session: Session, question: Question) -> Redactor:
+    return Redactor([session._uid or "", *question.request.cookies.values()])
+
+
 def leaves_as_data(leaves: Sequence[Leaf]) -> list[Data]:
     return [
         {
@@ -413,6 +489,7 @@ def leaves_as_data(leaves: Sequence[Leaf]) -> list[Data]:
             "parent": each.parent,
             "shown": each.shown,
             "note": each.note,
+            "kind": each.kind or None,
         }
         for each in leaves
     ]

@@ -155,12 +155,14 @@ def apply(request: Request, said: Forwarded, *, prefixes: bool = True) -> None:
     request.scheme = said.scheme or request.scheme
     if request._record is not None:
         request._record.scheme = request.scheme
-    default_port = _DEFAULT_PORTS[request.scheme]
     own_host, own_port = _split_host(request.authority or "")
+    port = said.host_port or said.port
+    if not (port or said.host):
+        port = own_port  # which belongs to our own host only
+    port = port or _DEFAULT_PORTS[request.scheme]
     host = said.host or own_host
-    port = said.host_port or said.port or (None if said.host else own_port) or default_port
     if host and (said.host or said.port):
-        _set_authority(request, host if port == default_port else f"{host}:{port}")
+        _set_authority(request, host, port)
     if said.client is not None:
         request.client = said.client
     request.server = (request.server[0], port)
@@ -168,8 +170,9 @@ def apply(request: Request, said: Forwarded, *, prefixes: bool = True) -> None:
         request.root_path = said.prefix
 
 
-def _set_authority(request: Request, authority: str) -> None:
-    request._authority = authority
+def _set_authority(request: Request, host: str, port: int) -> None:
+    is_default = port == _DEFAULT_PORTS[request.scheme]
+    authority = request._authority = host if is_default else f"{host}:{port}"
     fields = (pair for pair in request.raw_headers if pair[0] != b"host")
     request.raw_headers = HeaderFields([(b"host", authority.encode("latin-1")), *fields])
 

@@ -189,8 +189,6 @@ def _asks_to_close(values: dict[bytes, bytes]) -> bool:
 
 
 def _values_of(headers: HeaderFields, wanted: bytes) -> list[bytes]:
-    if not headers.has_repetitions:
-        return [headers.values[wanted]] if wanted in headers.values else []
     return [value for name, value in headers if name == wanted]
 
 

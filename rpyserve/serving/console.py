@@ -196,6 +196,7 @@ def banner(
     warn: bool = True,
     codes: Iterable[str] = (),
     store: str = "",
+    inspector: bool = False,
 ) -> str:
     """Print what is served, where, and how to stop it; return the URL.
 
@@ -211,6 +212,7 @@ def banner(
         warn: whether to say that the network can reach it.
         codes: QR codes of the addresses by which the network reaches it.
         store: where sessions are kept when the server stops; empty if nowhere.
+        inspector: whether there is one.
     """
     host, port = bound
     url = url_of(_UNSPECIFIED.get(host, host), port, scheme)
@@ -230,6 +232,8 @@ def banner(
         for code in codes:
             print_line(code)
     if not quiet:
+        if inspector and port:
+            print_line(f"What the server is doing: {url}-/")
         expiry = "" if timeout is None else f"{_expiry(timeout)} "
         fate = f"keeps the sessions in {store}" if store else "ends all sessions"
         print_line(f"{expiry}Ctrl-C stops the server and {fate}.")

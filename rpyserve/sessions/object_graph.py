@@ -280,10 +280,7 @@ class ObjectGraph:
             self.rest.append((held.things, start, held.label))
             return
         things = held.things[start : start + CHUNK]
-        for cls in classes - self._container_types.keys() - self._skipped:
-            self._classify(cls, next(thing for thing in things if type(thing) is cls))
-            if (cls.__module__, cls.__name__) in _POOLS:
-                self.warnings.append(("", _POOL.format(held.label, cls.__name__)))
+        self._classify_all(classes, things, held)
         if definitions.all_are_tracked and not classes.isdisjoint(_UNTRACKED):
             # The others hold numbers and texts only.
             things = [
@@ -294,6 +291,13 @@ class ObjectGraph:
                 self._collect_one(thing, held)
         if not classes <= self._skipped | self._patient:
             self._holding.add(held.holder)
+
+    def _classify_all(self, classes: set[type], things: Sequence[Any], held: _Held) -> None:
+        """Classify those of *classes*, which *things* are of, that are new."""
+        for cls in classes - self._container_types.keys() - self._skipped:
+            self._classify(cls, next(thing for thing in things if type(thing) is cls))
+            if (cls.__module__, cls.__name__) in _POOLS:
+                self.warnings.append(("", _POOL.format(held.label, cls.__name__)))
 
     def _classify(self, cls: type, thing: Any) -> None:
         container_type = container_type_of(cls)

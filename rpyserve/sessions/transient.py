@@ -259,15 +259,19 @@ def _may_hold(things: list[Any], is_refused: IsRefused) -> bool:
         definitions = [thing for thing in things if isinstance(thing, _DEFINITIONS)]
         if any(map(is_refused, kinds)) or any(map(is_refused, definitions)):
             return True
-        opened = {kind for kind in kinds if not issubclass(kind, LEAF_CLASSES)}
-        opened = {kind for kind in opened if container_type_of(kind) is not None}
-        inner = {id(thing): thing for thing in things if type(thing) in opened}
+        containers = set(filter(_is_container, kinds))
+        inner = {id(thing): thing for thing in things if type(thing) in containers}
         new = [thing for number, thing in inner.items() if number not in seen]
         seen |= inner
         things = gc.get_referents(*new)
-        if not all(kind.__flags__ & IS_TRACKED for kind in opened):
+        if not all(kind.__flags__ & IS_TRACKED for kind in containers):
+            # The collector knows nothing of what is in the others.
             things += (child for thing in new for child, _ in children_of(thing))
     return False
+
+
+def _is_container(kind: type) -> bool:
+    return not issubclass(kind, LEAF_CLASSES) and container_type_of(kind) is not None
 
 
 def _search(roots: list[_Root], is_refused: IsRefused, spoilt: dict[int, Any]) -> Iterator[_Found]:

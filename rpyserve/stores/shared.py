@@ -470,19 +470,23 @@ class SharedPersistence(Persistence):
             self._rename(record, taken)
         changed = blob != taken.blob
         if give:
-            await self.store.give(
-                taken,
-                blob if changed else None,
-                lives if accessed or changed else None,
-                listens=key in self._own,
-            )
-            taken = Taken(taken.key, taken.token, blob) if changed else taken
-            if record is not self._registry and key not in self._streamed:
-                self._released.put(key, record.holder, blob)
-        elif changed:
-            taken = await self.store.write(taken, blob, lives)
-        record.taken = taken
-        streamed = self._streamed.get(key)
+            new_blob = blob if changed else None
+            new_lives = lives if accessed or changed else None
+            await self.store.give(taken, new_blob, new_lives, listens=key in self._own)
+            record.taken = Taken(key, taken.token, blob)
+            self._keep_released(record, blob)
+        else:
+            record.taken = await self.store.write(taken, blob, lives) if changed else taken
+        self._note_stored(record, blob)
+
+    def _keep_released(self, record: Record, blob: bytes) -> None:
+        """Keep a session that was given back, which may be as it is when it is asked for again."""
+        if record is not self._registry and record.key not in self._streamed:
+            self._released.put(record.key, record.holder, blob)
+
+    def _note_stored(self, record: Record, blob: bytes) -> None:
+        """What a stream has of the session is stored as *blob* just now."""
+        streamed = self._streamed.get(record.key)
         if streamed is not None and streamed.session is record.holder:
             streamed.blob = blob
 

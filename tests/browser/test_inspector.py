@@ -199,6 +199,21 @@ def test_actions_say_what_they_did_in_the_page(server: Server, context: Any, cou
     assert page.violations == page.errors == []
 
 
+def test_a_value_is_changed_in_place(server: Server, context: Any, counter: str) -> None:
+    visit(context, counter)
+    page = look_at(context, server, f"sessions/{own_session(context, server)}")
+    page.click("[aria-label=\"Change session['visits']\"]")
+    page.wait_for_function(NEXT_LOOK)
+    page.fill("input[name=value]", "41")
+    page.click("form.change button")
+    expect(page.locator("#done")).to_have_text("session['visits']: 1 is 41 now.")
+    expect(page.locator(".tree")).to_contain_text("session['visits'] 41")
+    assert context.request.get(counter).text() == "42"
+    expect(page.locator(".tree")).to_contain_text("session['visits'] 42")
+    assert page.input_value("input[name=value]") == "42", "nobody has typed in it since"
+    assert page.violations == page.errors == []
+
+
 def test_the_same_without_a_script(server: Server, browser: Any, counter: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     visit(context, counter)

@@ -160,6 +160,16 @@ FrontEnd = Callable[[Path, int, bool], AbstractContextManager[str]]
 FRONT_ENDS = pytest.mark.parametrize("front_end", [vite, stand_in])
 
 
+def save_site_and_front_end(root: Path, tmp_path: Path) -> Path:
+    """Save the scripts of the site, and a front end that asks them; return its directory."""
+    save(root, "api.rpy", API)
+    save(root, "echo.rpy", ECHO)
+    front = tmp_path / "front"
+    save(front, "index.html", INDEX)
+    save(front, "main.js", MAIN)
+    return front
+
+
 @FRONT_ENDS
 def test_a_front_end_beside_it(
     root: Path, server: Server, context: BrowserContext, tmp_path: Path, front_end: FrontEnd
@@ -167,11 +177,7 @@ def test_a_front_end_beside_it(
     """One origin for the browser: the session counts on, and edits of scripts are there with the next
     fetch and the next WebSocket.
     """
-    save(root, "api.rpy", API)
-    save(root, "echo.rpy", ECHO)
-    front = tmp_path / "front"
-    save(front, "index.html", INDEX)
-    save(front, "main.js", MAIN)
+    front = save_site_and_front_end(root, tmp_path)
     with front_end(front, server.port, False) as url:
         page = new_tab(context)
         page.goto(url)
@@ -197,11 +203,7 @@ def test_a_front_end_beside_it(
 def test_a_proxy_that_changes_the_host_seems_to_be_another_origin(
     root: Path, server: Server, context: BrowserContext, tmp_path: Path, front_end: FrontEnd
 ) -> None:
-    save(root, "api.rpy", API)
-    save(root, "echo.rpy", ECHO)
-    front = tmp_path / "front"
-    save(front, "index.html", INDEX)
-    save(front, "main.js", MAIN)
+    front = save_site_and_front_end(root, tmp_path)
     with front_end(front, server.port, True) as url:
         page = new_tab(context)
         page.goto(url)

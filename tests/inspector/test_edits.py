@@ -55,7 +55,9 @@ class Play:
         self.live_reload.edits = lambda: self.edits
         self.recorder = Recorder()
         self.askers = 0
-        inspect = _inspect(self.site, self.recorder, ChangeFeed(), dict, self, lambda: self.edits)
+        inspect = _inspect(
+            self.site, self.recorder, ChangeFeed(), "a-token", dict, self, lambda: self.edits
+        )
         self.respond = self.live_reload.wrap(self.site.respond, inspect)
         self.snapshot = Snapshot([str(root)])
         self.snapshot.scan()

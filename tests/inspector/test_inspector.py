@@ -45,7 +45,7 @@ class Served:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.respond = _with_own_pages(
-            site.respond, None, _inspect(site, Recorder(), ChangeFeed(), dict)
+            site.respond, None, _inspect(site, Recorder(), ChangeFeed(), "a-token", dict)
         )
 
 
@@ -465,6 +465,24 @@ async def test_search(site: Site, visitor: Visitor) -> None:
     for text, wanted in (("Lovelace", made[17]), (uid[:10], made[30]), (uid, made[30])):
         page = json.loads((await visitor.get(f"/-/sessions.json?q={text}")).body)
         assert [each["id"] for each in page["items"]] == [str(wanted.uid)[:10]]
+
+
+async def test_a_search_that_takes_long_says_how_far_it_has_come_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, site: Site, visitor: Visitor
+) -> None:
+    for number in range(500):
+        site.sessions.make()["user"] = f"visitor {number}"
+    monkeypatch.setattr("rpyserve.inspector.session_views.SEARCH_TIME", 0.0)
+    found, begin, steps = set(), 0, 0
+    while begin is not None:
+        path = f"/-/sessions.json?q=visitor&limit=500&from={begin}"
+        answer = json.loads((await visitor.get(path)).body)
+        found |= {each["id"] for each in answer["items"]}
+        assert answer["from"] == begin and answer["of"] == 500
+        begin, steps = answer["goes_on"], steps + 1
+    assert len(found) == 500 and steps > 5
+    page = (await visitor.get("/-/sessions?q=visitor")).text
+    assert "of 500 were looked at so far." in page and "Look on</a>" in page
 
 
 @pytest.mark.parametrize(

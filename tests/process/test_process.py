@@ -322,10 +322,11 @@ def test_the_banner_and_the_lines(start: Start, tmp_path: Path) -> None:
     command.get("/favicon.ico")
     command.interrupt()
     _, _, err = command.ended()
-    title, life, line, last = err.splitlines()
+    title, inspector, life, line, last = err.splitlines()
     assert re.fullmatch(
         r"rpyserve \S+ serves " + re.escape(str((tmp_path / "site").resolve())), title
     )
+    assert re.fullmatch(r"What the server is doing: http://127\.0\.0\.1:\d+/-/", inspector)
     assert (
         life
         == "Sessions expire after 90 seconds without a visit. Ctrl-C stops the server and ends "

@@ -6,7 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,15 @@ def count(request: Request) -> str:
     session = request.getSession()
     session["n"] = session.get("n", 0) + 1
     return str(session["n"])
+
+
+@asynccontextmanager
+async def running(site: Site) -> AsyncIterator[tuple[trio.Nursery, Visitor]]:
+    """Have *site* run. Gives a nursery, and a visitor who has a session."""
+    async with site.running(), trio.open_nursery() as nursery:
+        anna = Visitor(site)
+        await anna.get("/count")
+        yield nursery, anna
 
 
 async def in_background(nursery: trio.Nursery, visitor: Visitor, path: str) -> list[str]:
@@ -184,9 +194,7 @@ async def test_a_page_that_uses_no_session_holds_up_nobody(gate: Gate) -> None:
         return "slow"
 
     site = pages(slow=slow, count=count)
-    async with site.running(), trio.open_nursery() as nursery:
-        anna = Visitor(site)
-        await anna.get("/count")
+    async with running(site) as (nursery, anna):
         await in_background(nursery, anna, "/slow")
         await gate.is_reached()
         assert (await anna.get("/count")).text == "2"
@@ -207,9 +215,7 @@ async def test_a_session_that_it_is_given(gate: Gate, gives: str) -> None:
         return str(await work(session if gives == "session" else request))
 
     site = pages(slow=slow, count=count)
-    async with site.running(), trio.open_nursery() as nursery:
-        anna = Visitor(site)
-        await anna.get("/count")
+    async with running(site) as (nursery, anna):
         slow_answer = await in_background(nursery, anna, "/slow")
         await gate.is_reached()
         waiting = await in_background(nursery, anna, "/count")
@@ -236,9 +242,7 @@ async def test_a_request_waits_for_all_functions_that_wait_before_it() -> None:
             return ""
 
         site = pages(slow=slow, count=count)
-        async with site.running(), trio.open_nursery() as nursery:
-            anna = Visitor(site)
-            await anna.get("/count")
+        async with running(site) as (nursery, anna):
             await in_background(nursery, anna, "/slow")
             await trio.testing.wait_all_tasks_blocked()
             waiting = await in_background(nursery, anna, "/count")
@@ -293,9 +297,7 @@ async def test_a_client_that_leaves(gate: Gate) -> None:
             cleaned.append(True)
 
     site = pages(loop=loop, count=count)
-    async with site.running(), trio.open_nursery() as nursery:
-        anna = Visitor(site)
-        await anna.get("/count")
+    async with running(site) as (nursery, anna):
 
         async def ask_and_leave() -> None:
             with pytest.raises(ClientDisconnected):
@@ -324,9 +326,7 @@ async def test_what_cannot_be_interrupted_keeps_its_session_until_it_ends(gate: 
         return "given up"
 
     site = pages(page=page, count=count)
-    async with site.running(), trio.open_nursery() as nursery:
-        anna = Visitor(site)
-        await anna.get("/count")
+    async with running(site) as (nursery, anna):
         assert (await anna.get("/page")).text == "given up"
         waiting = await in_background(nursery, anna, "/count")
         await trio.testing.wait_all_tasks_blocked()

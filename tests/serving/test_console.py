@@ -209,6 +209,7 @@ def test_the_banner(capsys: pytest.CaptureFixture[str]) -> None:
         ("127.0.0.1", 8081),
         timeout=900,
         notes=["Port 8080 is taken."],
+        inspector=True,
     )
     out, err = capsys.readouterr()
     assert out == "http://127.0.0.1:8081/\n"
@@ -216,13 +217,14 @@ def test_the_banner(capsys: pytest.CaptureFixture[str]) -> None:
     assert err.splitlines() == [
         "rpyserve 1 serves /home/me/site",
         "Port 8080 is taken.",
+        "What the server is doing: http://127.0.0.1:8081/-/",
         "Sessions expire after 15 minutes without a visit. Ctrl-C stops the server and ends all "
         "sessions.",
     ]
 
 
 def test_a_quiet_banner_is_the_url(capsys: pytest.CaptureFixture[str]) -> None:
-    banner("x", ("::1", 80), timeout=math.inf, quiet=True, notes=["note"])
+    banner("x", ("::1", 80), timeout=math.inf, quiet=True, notes=["note"], inspector=True)
     assert capsys.readouterr() == ("http://[::1]/\n", "")
 
 

@@ -458,18 +458,17 @@ async def test_what_a_stream_does_before_its_head_is_stored_first(
 
     copied: list[Any] = []
     async with running_site(page, path) as site:
-        visitor = Visitor(site)
-        visitor.cookies = await _first_cookies(site)
+        visitor = await _visitor_with_session(site)
         await visitor.get("/")
         assert copied == [["2", "2"]]
 
 
-async def _first_cookies(site: Site) -> dict[str, str]:
-    first = Visitor(site)
+async def _visitor_with_session(site: Site) -> Visitor:
+    visitor = Visitor(site)
     root, site.root = site.root, Site(counter).root
-    await first.get("/")
+    await visitor.get("/")
     site.root = root
-    return first.cookies
+    return visitor
 
 
 async def test_what_a_stream_does_later_is_stored_at_its_end(
@@ -501,8 +500,7 @@ async def test_a_long_stream_is_stored_meanwhile(path: Path, autojump_clock: Any
 
     copied: list[Any] = []
     async with running_site(page, path) as site:
-        visitor = Visitor(site)
-        visitor.cookies = await _first_cookies(site)
+        visitor = await _visitor_with_session(site)
         await visitor.get("/")
         assert copied == [["7", "7"], ["8", "8"]]
 
@@ -520,8 +518,7 @@ async def test_a_stream_whose_session_cannot_be_stored_is_no_200(
             closed.append(True)
 
     async with running_site(page, path) as site:
-        visitor = Visitor(site)
-        visitor.cookies = await _first_cookies(site)
+        visitor = await _visitor_with_session(site)
         failing(site.persistence.store)(True)  # type: ignore
         answer = await visitor.get("/")
         assert answer.status == 503 and "more" not in answer.text and closed == [True]
@@ -928,8 +925,7 @@ async def test_a_stream_gives_its_session_back_with_its_head(autojump_clock: Any
 
     go_on = trio.Event()
     async with workers(page, 2) as (records, one, two), trio.open_nursery() as nursery:
-        visitor = Visitor(one)
-        visitor.cookies = await _first_cookies(one)
+        visitor = await _visitor_with_session(one)
         nursery.start_soon(like(visitor, one).get, "/stream")
         await trio.sleep(1)
         assert not records.owners
@@ -949,8 +945,7 @@ async def test_what_a_stream_changes_later_is_written_if_nobody_else_has(
         yield "tail"
 
     async with workers(page, 2) as (_, one, two), trio.open_nursery() as nursery:
-        visitor = Visitor(one)
-        visitor.cookies = await _first_cookies(one)
+        visitor = await _visitor_with_session(one)
         await visitor.get("/")
         await trio.sleep(0.1)
         two.root = Site(counter).root
@@ -975,8 +970,7 @@ async def test_a_stream_may_have_its_session_for_a_while(autojump_clock: Any) ->
             yield "."
 
     async with workers(page, 2) as (records, one, two):
-        visitor = Visitor(one)
-        visitor.cookies = await _first_cookies(one)
+        visitor = await _visitor_with_session(one)
         await ask_at_once(visitor, [one, two])
         assert not records.owners
         one.root = Site(reader).root
@@ -1018,8 +1012,7 @@ async def chatting(site: Site, cookies: dict[str, str]) -> AsyncIterator[Peer]:
 
 async def test_a_websocket_stores_what_it_changes(path: Path, autojump_clock: Any) -> None:
     async with running_site(Chat(), path, sessionTimeout=10) as site:
-        visitor = Visitor(site)
-        visitor.cookies = await _first_cookies(site)
+        visitor = await _visitor_with_session(site)
         async with chatting(site, visitor.cookies) as peer:
             for number in range(20):
                 await peer.say(str(number))
@@ -1030,8 +1023,7 @@ async def test_a_websocket_stores_what_it_changes(path: Path, autojump_clock: An
 
 async def test_a_websocket_in_one_of_several_workers(autojump_clock: Any) -> None:
     async with workers(Chat(), 2, sessionTimeout=10) as (records, one, two):
-        visitor = Visitor(one)
-        visitor.cookies = await _first_cookies(one)
+        visitor = await _visitor_with_session(one)
         async with chatting(one, visitor.cookies) as peer:
             for number in range(20):
                 await peer.say(str(number))
@@ -1053,8 +1045,7 @@ async def test_a_websocket_that_only_listens_keeps_the_session_alive(autojump_cl
                 await socket.send(message)
 
     async with workers(Listening(), 2, sessionTimeout=10) as (_, one, two):
-        visitor = Visitor(one)
-        visitor.cookies = await _first_cookies(one)
+        visitor = await _visitor_with_session(one)
         async with chatting(one, visitor.cookies) as peer:
             for _ in range(20):
                 await peer.say("x")
@@ -1153,8 +1144,7 @@ async def test_what_cannot_be_stored_of_a_stream_is_told(
         session["job"] = lambda: None
 
     async with workers(page, 2) as (_, one, two):
-        visitor = Visitor(one)
-        visitor.cookies = await _first_cookies(one)
+        visitor = await _visitor_with_session(one)
         await visitor.get("/")
         await trio.sleep(1)
         assert [text for text in caplog.messages if "session['job'] cannot be kept" in text]
