@@ -169,7 +169,8 @@ class Inspector:
             raise Problem(403, f"Secrets are shown to who sends the token in {TOKEN_FIELD}.")
         if view.is_look:
             self._recorder.watch()
-        data = self._head() | await view.answer(Question(request, names, fields, path))
+        answer = await view.answer(Question(request, names, fields, path))
+        data = self._head() | answer
         if view.is_text:
             return _text_response(data["text"])
         if is_json:
