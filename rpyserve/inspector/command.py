@@ -266,7 +266,9 @@ def _lines_of_fields(fields: dict[str, Any], indent: str) -> Iterator[str]:
 
 
 def _says_nothing(name: str, value: Any) -> bool:
-    return name in _FOR_PROGRAMS or value is None or value in ("", [], {})
+    if isinstance(value, dict):
+        return all(_says_nothing(*item) for item in value.items())
+    return name in _FOR_PROGRAMS or value is None or value in ("", [])
 
 
 def _has_lines(value: Any) -> bool:
