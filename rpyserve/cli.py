@@ -784,6 +784,8 @@ def _inspect(directory: Path, view: str, port: int | None) -> int:
 def _settings(
     title: str, port: int | None, options: dict[str, Any], claim: Claim | None = None
 ) -> Settings:
+    import secrets
+
     from rpyserve.protocol.server_state import Limits
     from rpyserve.serving.listen import Settings
     from rpyserve.util import file_limits
@@ -791,6 +793,7 @@ def _settings(
     if options["metrics"] is not None:
         _require_prometheus()
     file_limits.raise_limit()
+    token = secrets.token_urlsafe(24)
     return Settings(
         host="0.0.0.0" if options["phone"] else options["host"],
         phone=options["phone"],
@@ -816,7 +819,8 @@ def _settings(
         poll=options["poll"],
         browser_log=options["browser_log"],
         tls=_certificate(options["tls"]),
-        on_ready=partial(_tell, claim, open_browser=options["open_browser"]),
+        token=token,
+        on_ready=partial(_tell, claim, token=token, open_browser=options["open_browser"]),
         for_good=True,
     )
 
@@ -989,10 +993,14 @@ def _certificate(wanted: tuple[Path, Path] | bool) -> Any:
     return lambda names: context
 
 
-def _tell(claim: Claim | None, url: str, *, open_browser: bool) -> None:
-    """Tell others where the site is: servers that would be the second, and the browser."""
+def _tell(claim: Claim | None, url: str, *, token: str, open_browser: bool) -> None:
+    """Tell others where the site is: servers that would be the second, and the browser.
+
+    Args:
+        token: what those must know who want something done there.
+    """
     if claim is not None:
-        claim.publish(url)
+        claim.publish(url, token)
     if not open_browser:
         return
     import threading

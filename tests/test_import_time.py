@@ -63,7 +63,9 @@ def test_help_imports_no_more_than_that(tmp_path: Path) -> None:
 @pytest.mark.process
 def test_the_first_answer_imports_what_it_needs(tmp_path: Path) -> None:
     (tmp_path / "index.rpy").write_text(
-        "cache()\ndef resource(request):\n    return 'Hello, world!'\n"
+        "from rpyserve import Resource\n\ncache()\n\n\nclass Hello(Resource):\n"
+        "    def render_GET(self, request):\n        return 'Hello, world!'\n\n\n"
+        "resource = Hello()\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", SERVE],
@@ -91,6 +93,7 @@ def test_the_first_answer_imports_what_it_needs(tmp_path: Path) -> None:
         "resources.proxy",
         "serving.tls",
         "sessions.migration",
+        "sessions.transient",
     }
     assert {f"rpyserve.{name}" for name in later} & set(found) == set()
     assert not [name for name in found if name.startswith("rpyserve.production")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import lru_cache
 from inspect import Parameter, Signature
 from types import ModuleType
 from typing import Any, Final, TypeGuard
@@ -182,8 +183,9 @@ def _unknown_attribute(node: ast.Attribute, name: str) -> Finding:
     )
 
 
-def _request_attributes() -> set[str]:
-    return {*dir(Request("GET", "/")), *Request.__annotations__}
+@lru_cache(maxsize=1)
+def _request_attributes() -> frozenset[str]:
+    return frozenset({*dir(Request("GET", "/")), *Request.__annotations__})
 
 
 def _is_set(attribute: str, bindings: ModuleBindings) -> bool:
@@ -242,7 +244,7 @@ def _returns_nothing(block: Block) -> bool:
     """Whether the function can only return None, and does nothing else that could be an answer."""
     for node in _own_nodes(block):
         match node:
-            case ast.Yield() | ast.YieldFrom() | ast.Raise() | ast.Delete():
+            case ast.Yield() | ast.YieldFrom() | ast.Raise():
                 return False
             case ast.Return(value) if not _is_nothing(value):
                 return False

@@ -32,6 +32,9 @@ TIME_LIMIT: Final = 60.0
 # Characters of a cell of a table.
 WIDEST: Final = 48
 
+# What is left out where people read.
+_FOR_PROGRAMS: Final = frozenset({"at", "boot", "url", "phases"})
+
 TOKEN_FIELD: Final = "X-Rpyserve-Token"
 
 # What is printed as it comes.
@@ -125,6 +128,7 @@ def show(url: str, token: str, target: Target) -> int:
         if probe == 405:
             fields = json.dumps(dict(parse_qsl(target.query, keep_blank_values=True)))
             status, body = _ask(url, "POST", target.path, fields, token)
+            return _print_answer(status, body, as_it_is=False)
     return _print_answer(status, body, as_it_is=False)
 
 
@@ -188,8 +192,28 @@ def _print_answer(status: int, body: bytes, *, as_it_is: bool) -> int:
         return 1
     if answer is None:
         raise CannotInspect(f"The server answers {status}, but with no JSON.")
+    if isinstance(answer, dict) and isinstance(answer.get("done"), str):
+        return _print_done(answer)
     _write("".join(f"{line}\n" for line in lines_of(answer)))
     return 0
+
+
+def _print_done(answer: dict[str, Any]) -> int:
+    """Print what an action did. Text that it made, such as a test, is all that goes to stdout."""
+    text = answer.get("text")
+    if isinstance(text, str):
+        _write(f"{answer['done']}\n", sys.stderr)
+        _write(text)
+    else:
+        _write("".join(f"{line}\n" for line in [answer["done"], *_details(answer)]))
+    return 0
+
+
+def _details(answer: dict[str, Any]) -> Iterator[str]:
+    """What a replay was like, beside the request that it repeats."""
+    changed = (answer.get("after") or {}).get("changed")
+    if isinstance(changed, dict) and changed.get("items"):
+        yield from ("", "changed in the session:", *lines_of(changed["items"], "  "))
 
 
 def _error_line(status: int, answer: Any) -> str:
@@ -207,20 +231,58 @@ def _write(text: str, stream: Any = None) -> None:
     stream.flush()
 
 
-def lines_of(answer: Any) -> Iterator[str]:
-    """Yield the lines that say what *answer* does, which is JSON: lists of objects are tables."""
+def lines_of(answer: Any, indent: str = "") -> Iterator[str]:
+    """Yield the lines that say what *answer* does, which is JSON: lists of objects are tables.
+
+    What is not known, or empty, is left out, and what only programs need.
+    """
     if _is_table(answer):
-        yield from _table(answer)
+        yield from (f"{indent}{line}".rstrip() for line in _table(answer))
     elif isinstance(answer, dict):
-        plain = {key: value for key, value in answer.items() if not _is_table(value)}
-        width = max((len(key) for key in plain), default=0)
-        for key, value in plain.items():
-            yield f"{_cell(key):{width}}  {_text(value)}".rstrip()
-        for key, value in answer.items():
-            if _is_table(value):
-                yield from ("", f"{_cell(key)}:", *_table(value))
+        yield from _lines_of_fields(answer, indent)
     else:
-        yield _text(answer)
+        yield f"{indent}{_text(answer)}"
+
+
+def _lines_of_fields(fields: dict[str, Any], indent: str) -> Iterator[str]:
+    told = {name: value for name, value in fields.items() if not _says_nothing(name, value)}
+    plain = {name: value for name, value in told.items() if not _has_lines(value)}
+    width = max((len(_cell(name)) for name in plain), default=0)
+    for name, value in plain.items():
+        yield f"{indent}{_cell(name):{width}}  {_text(value)}".rstrip()
+    for name, value in told.items():
+        if name in plain:
+            continue
+        if not indent:
+            yield ""
+        yield f"{indent}{_cell(name)}:"
+        deeper = f"{indent}  "
+        if isinstance(value, str):
+            yield from (f"{deeper}{_text(line)}".rstrip() for line in value.splitlines())
+        elif _is_pairs(value):
+            yield from (f"{deeper}{_text(key)}: {_text(text)}" for key, text in value)
+        else:
+            yield from lines_of(value, deeper if indent or not _is_table(value) else "")
+
+
+def _says_nothing(name: str, value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_says_nothing(*item) for item in value.items())
+    return name in _FOR_PROGRAMS or value is None or value in ("", [])
+
+
+def _has_lines(value: Any) -> bool:
+    is_text = isinstance(value, str) and "\n" in value.strip()
+    return is_text or isinstance(value, dict) or _is_table(value) or _is_pairs(value)
+
+
+def _is_pairs(value: Any) -> bool:
+    """Whether *value* is a list of header fields, or the like."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(each, list) and len(each) == 2 for each in value)
+    )
 
 
 def _is_table(value: Any) -> bool:
@@ -228,12 +290,21 @@ def _is_table(value: Any) -> bool:
 
 
 def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
-    columns = [*dict.fromkeys(key for row in rows for key in row)]
-    cells = [[_cell(_text(row.get(column, ""))) for column in columns] for row in rows]
+    columns = [
+        column
+        for column in dict.fromkeys(key for row in rows for key in row)
+        if any(_is_for_cell(column, row.get(column)) for row in rows)
+    ]
+    cells = [[_cell(_text(row.get(column))) for column in columns] for row in rows]
     heads = [*map(_cell, columns)]
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     for row in (heads, *cells):
         yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _is_for_cell(name: str, value: Any) -> bool:
+    """Whether *value* says something in a column of a table."""
+    return not _says_nothing(name, value) and value is not False and not _has_lines(value)
 
 
 def _text(value: Any) -> str:

@@ -66,6 +66,7 @@ class Server:
     Args:
         respond: answers requests that are sent once more.
         loaders: returns what executes the scripts of the site.
+        token: what each action must bring; another one in each run.
         facts: returns what only the server knows: its connections and options.
         places: has a place for each stream of a browser.
         with_morphing: puts before a script what makes a page show another.
@@ -73,6 +74,7 @@ class Server:
 
     respond: Responder
     loaders: Loaders
+    token: str
     facts: Callable[[], Data]
     places: Places
     with_morphing: Callable[[str], str]
@@ -104,7 +106,7 @@ class Inspector:
         self.boot = secrets.token_hex(4)
         self.on_done: Callable[[str, str], object] = lambda path, done: None
         self.table = Table(self.boot)
-        self.token = secrets.token_urlsafe(24)
+        self.token = server.token
         self._site = site
         self._server = server
         self._recorder = recorder
@@ -167,7 +169,8 @@ class Inspector:
             raise Problem(403, f"Secrets are shown to who sends the token in {TOKEN_FIELD}.")
         if view.is_look:
             self._recorder.watch()
-        data = self._head() | await view.answer(Question(request, names, fields, path))
+        answer = await view.answer(Question(request, names, fields, path))
+        data = self._head() | answer
         if view.is_text:
             return _text_response(data["text"])
         if is_json:

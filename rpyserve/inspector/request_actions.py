@@ -22,6 +22,7 @@ from rpyserve.inspector.replay import Answer, CannotReplay, Visitor, changed, re
 from rpyserve.inspector.request_views import details_of, named, sent_of
 from rpyserve.inspector.views import Action, Data, Field, Problem, Question, Table
 from rpyserve.inspector.visit_tests import as_test, prepared
+from rpyserve.sessions.session import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
     from rpyserve.http.request import Request, Responder
@@ -236,6 +237,8 @@ class _Actions:
             raise Problem(409, "Tests are made for sites that are one directory.")
         steps = _steps_of(records)
         timeout = self._site.sessions.timeout
+        if timeout == DEFAULT_TIMEOUT:
+            timeout = None  # as usual
         async with self._rehearsing:
             try:
                 one, two = await rehearse(directories[0], steps, timeout)

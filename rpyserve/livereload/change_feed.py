@@ -367,9 +367,13 @@ class ChangeFeed:
         ]
 
     def close(self) -> None:
-        """Let all subscribers go, now and from now on."""
+        """Let all subscribers go, now and from now on.
+
+        All at once: the server ends the streams of those who take longer to say goodbye.
+        """
         self.closed = True
-        self._wake_all()
+        self._to_wake = 0
+        self._awake += len(self._waiting.unpark_all())
 
     def statistics(self) -> FeedStatistics:
         """Return the present state."""
@@ -381,7 +385,7 @@ class ChangeFeed:
 
     def _wake_some(self) -> None:
         """Wake those who have waited longest, of those who are still to be woken."""
-        count = min(AT_ONCE - self._awake, self._to_wake)
+        count = max(0, min(AT_ONCE - self._awake, self._to_wake))
         self._to_wake -= count
         # Some of those who are to be woken may have left.
         self._awake += len(self._waiting.unpark(count=count))

@@ -129,10 +129,12 @@ class Snapshot:
         for directory in self.directories.keys() | gone:
             old, now = before.get(directory, {}), self.directories.get(directory, {})
             for name in old.keys() | now.keys():
-                states = old.get(name, _MISSING), now.get(name, _MISSING)
+                was, is_now = old.get(name, _MISSING), now.get(name, _MISSING)
+                if was == is_now and not self._saved:
+                    continue
                 path = os.path.join(directory, name)
-                if states[0] != states[1] or path in self._saved:
-                    self._compare(path, *states, changes)
+                if was != is_now or path in self._saved:
+                    self._compare(path, was, is_now, changes)
         for directory in new:
             changes.forget_times(directory, self.directories[directory])
         changes.added_or_removed.update(new, gone)

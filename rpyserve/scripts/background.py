@@ -831,10 +831,13 @@ _CONTAINERS: Final = (list, dict, set, frozenset, bytearray)
 _is_uncached: ContextVar[bool] = ContextVar("is uncached", default=False)
 
 
+_forget_uncached: Final = partial(_is_uncached.set, False)
+
+
 def note_uncached(request: Request) -> None:
     """Say that a script without ``cache()`` answers *request*: it has made all its objects anew."""
     _is_uncached.set(True)
-    request.on_close(partial(_is_uncached.set, False))
+    request.on_close(_forget_uncached)
 
 
 def _check_function(function: object, name: str, usage: str) -> None:

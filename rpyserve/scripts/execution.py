@@ -101,8 +101,7 @@ class Execution:
         source: bytes = b"",
         code_version: object = None,
     ) -> None:
-        self.name = ExecutionName(name, self, package)
-        self.name.cached = cached
+        self.name = ExecutionName(name, self, package, cached)
         self.path = path
         self.may_cache = may_cache
         self.registry = registry
@@ -177,9 +176,12 @@ class ExecutionName(str):
     home: str
     """A plain text that only the executions of one file have: the name, or ``package:name``."""
 
-    def __new__(cls, name: str, execution: Execution, package: str = "") -> ExecutionName:
-        self = super().__new__(cls, name)
+    def __new__(
+        cls, name: str, execution: Execution, package: str = "", cached: bool = False
+    ) -> ExecutionName:
+        self = str.__new__(cls, name)
         self.home = f"{package}:{name}" if package else str(name)
+        self.cached = cached
         self._execution = weakref.ref(execution)
         return self
 
@@ -448,8 +450,28 @@ class ScriptExecution(Execution):
 
     __slots__ = ("inputs", "missing_inputs", "root")
 
-    def __init__(self, name: str, path: Path, root: str, **options: Any) -> None:
-        super().__init__(name, path, may_cache=True, **options)
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        root: str,
+        *,
+        registry: Any,
+        era: int,
+        source: bytes,
+        code_version: object,
+    ) -> None:
+        # Uncached scripts make one with each request.
+        Execution.__init__(
+            self,
+            name,
+            path,
+            may_cache=True,
+            registry=registry,
+            era=era,
+            source=source,
+            code_version=code_version,
+        )
         self.root = root
         self.inputs: list[file_state.State] = []
         self.missing_inputs: list[str] = []

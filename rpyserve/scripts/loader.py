@@ -79,7 +79,8 @@ class CompiledScript:
         source: its contents.
         code: what they were compiled to.
         imports: the first names of the modules that it imports; see `Source`.
-        defines_classes: whether it may define classes of its own.
+        may_leave_classes: whether it may define classes that the next request does not know: it has
+            some, and calls ``cache()``, if it does, not before all else but imports.
         uses: what of the session and the registry it may use; see `source.uses_of`.
         validated: whether an execution of it has left a resource that can be served.
         serial: tells it from any other code.
@@ -89,7 +90,7 @@ class CompiledScript:
     source: bytes
     code: CodeType
     imports: frozenset[str]
-    defines_classes: bool
+    may_leave_classes: bool
     uses: frozenset[str]
     validated: bool = False
     serial: int = field(default_factory=count().__next__)
@@ -143,9 +144,9 @@ class CodeCache:
             raise ScriptError(Path(path), why) from exc
         except Exception as exc:  # what is nested too deep is no SyntaxError
             raise ScriptError(Path(path)) from exc
-        defines_classes = _may_define_classes(source.tree)
+        may_leave = not _is_cached_first(source.tree) and _may_define_classes(source.tree)
         uses = uses_of(source.code)
-        return CompiledScript(state, data, source.code, source.imports, defines_classes, uses)
+        return CompiledScript(state, data, source.code, source.imports, may_leave, uses)
 
 
 _CLASS_FACTORIES: Final = frozenset({
@@ -160,6 +161,22 @@ def _may_define_classes(tree: ast.Module) -> bool:
         name = getattr(called, "id", getattr(called, "attr", ""))
         if isinstance(node, ast.ClassDef) or name in _CLASS_FACTORIES:
             return True
+    return False
+
+
+def _is_cached_first(tree: ast.Module) -> bool:
+    """Whether the script calls ``cache()`` before all else but imports, and a docstring."""
+    for statement in tree.body:
+        match statement:
+            case ast.Expr(ast.Call(ast.Name("cache"))):
+                return True
+            case ast.ImportFrom("rpyserve") | ast.Expr(ast.Constant()):
+                continue
+            case ast.Import(names) | ast.ImportFrom(_, names):
+                if any((each.asname or each.name) in ("cache", "*") for each in names):
+                    return False  # it may be another `cache`
+            case _:
+                return False
     return False
 
 
@@ -768,7 +785,7 @@ class ScriptLoader:
         compiled = self._codes.get(path)
         why = why or self._why_execute(path, compiled)
         run = self._create_run(path, compiled)
-        if compiled.defines_classes and request is not None and self._watch is not None:
+        if compiled.may_leave_classes and request is not None and self._watch is not None:
             self._watch(run.execution, request)
         name, before = run.name.module, sys.modules.get(run.name.module)
         sys.modules[name] = run.module

@@ -82,6 +82,8 @@ def unfailing_streams(*, for_good: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
+        for stream in ours:
+            _finish_copy(stream)
         if not for_good and ours == (sys.stdout, sys.stderr):
             sys.stdout, sys.stderr = before
 
@@ -101,12 +103,18 @@ def _unfailing(stream: TextIO) -> TextIO:
     )
 
 
+def _finish_copy(stream: TextIO) -> None:
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    if isinstance(raw, _UnfailingFile) and raw.copy is not None:
+        raw.copy.finish()
+
+
 class _UnfailingFile(io.RawIOBase):
     """Writes to *raw*, and loses what that cannot take. All of it is given to *copy*, too."""
 
-    def __init__(self, raw: Any, copy: Callable[[bytes], object] | None = None) -> None:
+    def __init__(self, raw: Any, copy: LineCopier | None = None) -> None:
         self.raw = raw  # for `console_writer`, which tries again
-        self._copy = copy
+        self.copy = copy
         self.name = getattr(raw, "name", "")
 
     def writable(self) -> bool:
@@ -123,8 +131,8 @@ class _UnfailingFile(io.RawIOBase):
         taken = len(data)
         with suppress(OSError):
             taken = self.raw.write(data) or taken
-        if self._copy is not None:
-            self._copy(bytes(data[:taken]))
+        if self.copy is not None:
+            self.copy(bytes(data[:taken]))
         return taken
 
 

@@ -147,6 +147,12 @@ class LineCopier:
         if line_end:
             _log(_with_dates(_CONTROL_SEQUENCE.sub("", lines + line_end)))
 
+    def finish(self) -> None:
+        """Copy the last line, which has no end."""
+        line, self._waiting = self._waiting, ""
+        if line:
+            _log(_with_dates(_CONTROL_SEQUENCE.sub("", f"{line}\n")))
+
 
 class _Writer:
     """The thread with its queue.

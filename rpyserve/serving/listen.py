@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -64,6 +65,7 @@ class Settings:
         reload: whether open pages are refreshed when a file is saved, where the site has a
             directory.
         inspector: whether ``/-/`` shows those who may see it what the server is doing.
+        token: what whoever wants something done at ``/-/`` must know.
         tls: makes the context for https from the names and addresses of the server; None for http.
         script_timeout: seconds for which a script may hold the loop.
         poll: whether to poll for changes instead of using file system events.
@@ -95,6 +97,7 @@ class Settings:
     access_log: str = "short"
     reload: bool = False
     inspector: bool = False
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     script_timeout: float = math.inf
     poll: bool = False
     browser_log: bool = False

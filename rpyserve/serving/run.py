@@ -460,7 +460,7 @@ async def _serve_until(
         edits = None if live_reload is None else _edits_of(site, live_reload)
         feed = ChangeFeed() if live_reload is None else live_reload.feed
         facts = partial(_facts, settings, shutdown)
-        inspect = _inspect(site, recorder, feed, facts, live_reload, edits)
+        inspect = _inspect(site, recorder, feed, settings.token, facts, live_reload, edits)
     respond = interruptible(_with_own_pages(site.respond, live_reload, inspect))
     respond = _with_tools(respond, site, settings, shutdown, metrics)
     respond = as_deployed(respond, endpoint.names, settings)
@@ -514,6 +514,7 @@ def _inspect(
     site: Site,
     recorder: Recorder,
     feed: ChangeFeed,
+    token: str,
     facts: Callable[[], dict[str, Any]],
     watch: Watch | None = None,
     edits: Callable[[], Edits] | None = None,
@@ -533,6 +534,7 @@ def _inspect(
         server = Server(
             respond=interruptible(site.respond),
             loaders=partial(_loaders_of, site),
+            token=token,
             facts=facts,
             places=feed,
             with_morphing=endpoints.morphing_script,
@@ -570,7 +572,7 @@ def _plain(thing: Any) -> dict[str, Any]:
     """Return the fields of *thing* that say something, with plain values; `Limits` among them."""
     found: dict[str, Any] = {}
     for each in fields(thing):
-        value = getattr(thing, each.name)
+        value = getattr(thing, each.name) if each.repr else None
         if isinstance(value, Limits):
             found |= {f"limits.{name}": limit for name, limit in _plain(value).items()}
         elif isinstance(value, (str, int, float)) and value not in ("", False, math.inf):

@@ -209,6 +209,7 @@ def method(body: str) -> str:
 RESULTS = [
     ("def resource(request):\n    print('hi')", 2),
     ("async def resource(request):\n    await f()", 1),
+    ("def resource(request):\n    del notes[request.path]", 1),
     ("def resource(request):\n    if a:\n        return\n    return None", 1),
     ("def resource(request):\n    def inner():\n        return 1\n    inner()", 1),
     ("def resource(request):\n    return 42", 2),

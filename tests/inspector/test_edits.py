@@ -55,7 +55,9 @@ class Play:
         self.live_reload.edits = lambda: self.edits
         self.recorder = Recorder()
         self.askers = 0
-        inspect = _inspect(self.site, self.recorder, ChangeFeed(), dict, self, lambda: self.edits)
+        inspect = _inspect(
+            self.site, self.recorder, ChangeFeed(), "a-token", dict, self, lambda: self.edits
+        )
         self.respond = self.live_reload.wrap(self.site.respond, inspect)
         self.snapshot = Snapshot([str(root)])
         self.snapshot.scan()
@@ -441,6 +443,7 @@ async def test_a_question_before_the_save_waits_for_it(play: Play, nursery: trio
     async def ask() -> None:
         found.append(await play.json("/-/edits.json?after=0&wait=30"))
         found.append(await play.json("/-/edits/2.json?wait=30"))
+        assert found[-1]["at"] >= round(found[-1]["saved"] + found[-1]["seconds"], 2)
 
     nursery.start_soon(ask)
     for name in ("a.rpy", "counter.rpy"):

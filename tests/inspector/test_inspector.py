@@ -45,7 +45,7 @@ class Served:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.respond = _with_own_pages(
-            site.respond, None, _inspect(site, Recorder(), ChangeFeed(), dict)
+            site.respond, None, _inspect(site, Recorder(), ChangeFeed(), "a-token", dict)
         )
 
 

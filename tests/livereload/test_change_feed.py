@@ -182,6 +182,24 @@ async def test_those_who_leave_while_others_are_told_cost_nobody_the_next_change
     assert sorted(told) == list(stay)
 
 
+async def test_all_go_at_once_when_it_is_closed(feed: ChangeFeed) -> None:
+    gone: list[int] = []
+
+    async def wait(number: int) -> None:
+        with feed.subscribed(f"browser {number}", shared=True) as subscriber:
+            await feed.wait_change(feed.number, subscriber)
+            gone.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(10 * AT_ONCE):
+            nursery.start_soon(wait, number)
+        await trio.testing.wait_all_tasks_blocked()
+        feed.close()
+        for _ in range(2):  # turns of the loop: the first one has an order of chance
+            await trio.lowlevel.checkpoint()
+        assert len(gone) == 10 * AT_ONCE
+
+
 async def test_nobody_waits_for_what_has_happened(feed: ChangeFeed, subscriber: Subscriber) -> None:
     feed.publish(change("/a"))
     await feed.wait_change(0, subscriber)

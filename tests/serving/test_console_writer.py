@@ -237,8 +237,11 @@ def test_what_is_printed_in_pieces_is_logged_in_lines(log: Path) -> None:
         "2026-05-01 12:00:00 12:30:00 is no clock of ours",
         "  set in",
     ]
-    copy(b" and half\n")
+    copy(b" and half\nthe end")
     assert logged(log)[-1] == "2026-05-01 12:00:00 half and half"
+    copy.finish()
+    copy.finish()
+    assert logged(log)[-2:] == ["2026-05-01 12:00:00 half and half", "2026-05-01 12:00:00 the end"]
 
 
 def test_a_line_without_end_does_not_grow_for_ever(log: Path) -> None:

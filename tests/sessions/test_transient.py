@@ -331,3 +331,30 @@ async def test_what_is_lost_when_cache_is_taken_out_is_told(
     play.script(body, first="from rpyserve import cache\ncache()")
     await play.get()
     assert len({type(item) for item in play.session["items"]}) == 1
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "from functools import cache\n@cache\ndef f(): pass",
+        "from functools import cache\ncache(print)",
+        "from functools import *\ncache(print)",
+        "import functools as cache\ntry:\n    cache(print)\nexcept TypeError: pass",
+        "from rpyserve import Resource\nif False:\n    cache()",
+        "class Early: pass\ncache",
+    ],
+)
+async def test_what_only_looks_like_cache_at_the_beginning_changes_nothing(
+    play: Play, first: str
+) -> None:
+    play.script('s["list"] = [Item()]', first=first)
+    assert "cannot keep an object of the class Item" in await play.get(status=500)
+
+
+async def test_a_class_before_cache_that_fails_is_not_kept(play: Play) -> None:
+    (play.root / "a.rpy").write_text(
+        "from rpyserve import registry\n\nclass Item:\n    pass\n\n"
+        "registry['kept'] = [Item()]\ncache(None)\n\ndef resource(request):\n    return ''\n"
+    )
+    await play.get(status=500)
+    assert play.site.registry.get("kept") is None

@@ -37,7 +37,7 @@ from tests.support.real_process import Server, program
 NOT_RUN = re.compile(r"<!-- not run: \w.*? -->\s*\Z", re.DOTALL)
 BESIDE = re.compile(r"(test_\w+|conftest|program|client)\.py")
 READERS = {"json": json.loads, "toml": tomllib.loads, "python": ast.parse}
-ONCE = {"--get", "--check", "--version", "--help", "--example"}
+ONCE = {"--inspect", "--get", "--check", "--version", "--help", "--example"}
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,9 @@ class InspectedSite:
         self.shutdown = Shutdown()
         self.recorder = self.site.recorder = Recorder(self.shutdown.running)
         self.edits = Edits([str(root)], lambda path: str(Path(path).relative_to(root)), _found)
-        inspect = _inspect(self.site, self.recorder, ChangeFeed(), dict, self, lambda: self.edits)
+        inspect = _inspect(
+            self.site, self.recorder, ChangeFeed(), "a-token", dict, self, lambda: self.edits
+        )
         self._respond = _with_own_pages(self.site.respond, None, inspect)
         self.askers = 0
         self._nursery = nursery
