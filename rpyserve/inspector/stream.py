@@ -11,7 +11,7 @@ reload counts. While it is open, somebody looks.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -81,9 +81,10 @@ class Looks:
             "X-Content-Type-Options": "nosniff",
             "Cross-Origin-Resource-Policy": "same-origin",
         }
-        return Response(b"" if request.method == "HEAD" else self._events(request), 200, headers)
+        return Response(b"" if request.method == "HEAD" else self.events(request), 200, headers)
 
-    async def _events(self, request: Request) -> AsyncIterator[str]:
+    async def events(self, request: Request) -> AsyncGenerator[str, None]:
+        """Yield what the stream sends, until there is nothing more to see."""
         recorder = self._recorder
         client = browser_of(request.client[0], request.raw_headers)
         with (

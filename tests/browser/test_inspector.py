@@ -345,3 +345,23 @@ def test_axe_finds_nothing(
         is_wide = "document.documentElement.scrollWidth > innerWidth"
         assert not page.evaluate(is_wide), f"{view} can be scrolled sideways"
     context.close()
+
+
+def test_it_follows_without_live_reload(root: Path, tmp_path: Path, context: Any) -> None:
+    save(root, "counter.rpy", COUNTER)
+    with serving(root, tmp_path, "--no-reload") as server:
+        assert f"What the server is doing: {server.url}/-/" in server.output()
+        page = look_at(context, server)
+        visit(context, f"{server.url}/counter")
+        expect(page.locator("main")).to_contain_text("yours")
+        assert page.violations == page.errors == []
+
+
+def test_there_may_be_none(root: Path, tmp_path: Path, context: Any) -> None:
+    save(root, "counter.rpy", COUNTER)
+    with serving(root, tmp_path, "--no-inspector") as server:
+        for path in ("", "sessions", "inspect.js", "events?inspect=1&once"):
+            answer = context.request.get(f"{server.url}/-/{path}")
+            assert answer.status == (200 if path.startswith("events") else 404)
+            assert "boot" not in answer.text()
+        assert "What the server is doing" not in server.output()
