@@ -154,8 +154,8 @@ class Recorder:
         Each request comes by here, so nothing is done that can be done when somebody looks.
         """
         request = record.request
-        if request is not None and request._session is not None:
-            record._session_id = request._session._uid
+        if request is not None and (session := request._session) is not None:
+            record._session_id = session._uid
         if record.sent > SMALL:
             self.weigh(record)
         self._append(record)
