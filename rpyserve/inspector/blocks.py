@@ -264,26 +264,6 @@ def _leaf(leaf: Data, children: Mapping[str, list[Data]]) -> Markup:
     )
 
 
-def outline(data: Data) -> Markup:
-    """Return whatever there is as nested lists, and its actions."""
-    shown = facts((key, _outlined(each)) for key, each in data.items() if key not in _NOT_SHOWN)
-    return shown + actions(data.get("actions", ()), data["token"])
-
-
-_NOT_SHOWN: Final = ("token", "actions", "at", "boot")
-
-
-def _outlined(value: Any) -> Markup:
-    if isinstance(value, dict):
-        return facts((key, _outlined(each)) for key, each in value.items())
-    if isinstance(value, list):
-        items = LINE.join(html("<li>{}</li>", _outlined(each)) for each in value)
-        return html("<ul class=plain>{}</ul>", items) if value else html("<i>none</i>")
-    if isinstance(value, str) and value.startswith("/-/"):
-        return link(value, value)
-    return html("{}", text("none" if value is None else value))
-
-
 # Forms
 
 

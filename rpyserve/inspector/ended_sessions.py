@@ -14,7 +14,7 @@ from types import FunctionType, MethodType
 from typing import Any, Final
 
 from rpyserve.diagnostics.redaction import Redactor
-from rpyserve.inspector.session_view import Leaf, class_name, portrait_of
+from rpyserve.inspector.session_view import Leaf, class_name, contents_of
 from rpyserve.sessions.session import Session, SessionEnd
 from rpyserve.util.author_code import display_path
 
@@ -94,7 +94,7 @@ class EndedSessions:
         return self._looked_into <= MOST_A_SECOND
 
     def _leaves_of(self, session: Session) -> tuple[Leaf, ...]:
-        return portrait_of(session, (), Redactor([session._uid or ""])).leaves[:MOST_OF_ONE]
+        return contents_of(session, (), Redactor([session._uid or ""])).leaves[:MOST_OF_ONE]
 
     def newest_first(self) -> list[EndedSession]:
         """Return those that are kept."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rpyserve.diagnostics.redaction import secrets_of
 from rpyserve.http.request import BODY_START
-from rpyserve.inspector.session_view import Changes, Portrait, differences, portrait_of
+from rpyserve.inspector.session_view import Changes, Contents, contents_of, differences
 
 if TYPE_CHECKING:
     from rpyserve.http.request import RequestRecord
@@ -45,7 +45,7 @@ class RequestObserver:
         self.session: Any = None
         self.alone = True
         self._others = others
-        self._before = Portrait()
+        self._before = Contents()
         self._printed: list[str] = []
         self._room = MOST_PRINTED
         record.printed = ""
@@ -61,7 +61,7 @@ class RequestObserver:
         if session is self.session:
             return
         self.session = session
-        self._before = self._portrait()
+        self._before = self._contents()
         self._note_others()
         # What an uncached script has made goes when the request is closed: look before that.
         if self.record.request is not None:
@@ -99,17 +99,17 @@ class RequestObserver:
                     other.request._observer.alone = False
 
     def _look_again(self) -> None:
-        items = differences(self._before, after := self._portrait())
+        items = differences(self._before, after := self._contents())
         is_whole = self._before.is_whole and after.is_whole
         self.record.changed = Changes(items, self.alone, is_whole)
 
-    def _portrait(self) -> Portrait:
+    def _contents(self) -> Contents:
         request = self.record.request
         if request is None or self.session is None:
-            return Portrait()
+            return Contents()
         watch = request._watch
         executions = () if watch is None else tuple(watch._executions)
-        return portrait_of(self.session, executions, secrets_of(request))
+        return contents_of(self.session, executions, secrets_of(request))
 
 
 # What is printed and logged

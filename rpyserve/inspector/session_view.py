@@ -78,7 +78,7 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
-class Portrait:
+class Contents:
     """What a session holds at a time.
 
     Args:
@@ -97,7 +97,7 @@ class Portrait:
         return not (self.cut or self.is_exhausted)
 
     def knows(self, leaf: Leaf) -> bool:
-        """Whether it would have *leaf*, of another portrait, if that were there."""
+        """Whether it would have *leaf*, of other contents, if that were there."""
         return not self.is_exhausted and leaf.parent not in self.cut
 
 
@@ -134,16 +134,16 @@ class Changes:
     is_whole: bool = True
 
 
-def portrait_of(
+def contents_of(
     session: Components, executions: Iterable[Execution] = (), redactor: Redactor = NO_SECRETS
-) -> Portrait:
+) -> Contents:
     """Return what *session*, or the registry, holds. This is no access.
 
     Args:
         executions: those of uncached scripts, whose components count, too.
         redactor: hides texts that are secret under any name.
     """
-    return _Painter(redactor).paint(_roots(session, executions))
+    return _Walk(redactor).walk(_roots(session, executions))
 
 
 def place_of(
@@ -155,8 +155,8 @@ def place_of(
         None if there is no such place, or more than one that is written so, or nothing can be put
         there.
     """
-    painter = _Painter(redactor)
-    leaves = painter.paint(_roots(session, ())).leaves
+    painter = _Walk(redactor)
+    leaves = painter.walk(_roots(session, ())).leaves
     found = [leaf for leaf in leaves if leaf.path == path]
     putters = painter.putters.get(path, [])
     if len(found) != 1 or putters[0] is None:
@@ -164,8 +164,8 @@ def place_of(
     return found[0], putters[0]
 
 
-def differences(before: Portrait, after: Portrait) -> tuple[Change, ...]:
-    """Return what is different between two portraits of one session."""
+def differences(before: Contents, after: Contents) -> tuple[Change, ...]:
+    """Return what is different between the contents of one session at two times."""
     was = {leaf.path: leaf for leaf in before.leaves}
     now = {leaf.path: leaf for leaf in after.leaves}
     gone = [leaf for path, leaf in was.items() if path not in now and after.knows(leaf)]
@@ -177,7 +177,7 @@ def differences(before: Portrait, after: Portrait) -> tuple[Change, ...]:
     return (*found, *(Change(leaf.path, leaf.shown, None, leaf.note) for leaf in gone))
 
 
-def _is_change(was: Leaf | None, now: Leaf, before: Portrait) -> bool:
+def _is_change(was: Leaf | None, now: Leaf, before: Contents) -> bool:
     return before.knows(now) if was is None else was.mark != now.mark
 
 
@@ -231,7 +231,7 @@ def interface_name(key: Any, entry: Entry) -> str:
 # The walk
 
 
-class _Painter:
+class _Walk:
     """Makes the leaves: the shallow ones first, as one long list must not hide all others."""
 
     def __init__(self, redactor: Redactor) -> None:
@@ -242,7 +242,7 @@ class _Painter:
         self.putters: dict[str, list[Putter | None]] = {}
         self._queue: deque[_Place] = deque()
 
-    def paint(self, roots: Iterable[_Place]) -> Portrait:
+    def walk(self, roots: Iterable[_Place]) -> Contents:
         self._queue += roots
         while self._queue and len(self._leaves) < MOST_LEAVES:
             place = self._queue.popleft()
@@ -251,7 +251,7 @@ class _Painter:
             except Exception as exc:  # such as a dict that a thread changes
                 shown = f"<{class_name(type(place.value))}, {type(exc).__name__}>"
                 self._leaf(place, shown, shown)
-        return Portrait(tuple(self._leaves), frozenset(self._cut), bool(self._queue))
+        return Contents(tuple(self._leaves), frozenset(self._cut), bool(self._queue))
 
     def _leaf(self, place: _Place, shown: str, mark: object, *, is_node: bool = False) -> None:
         path = self._redactor.redact(place.path)

@@ -30,7 +30,7 @@ from rpyserve.inspector.ended_sessions import (
     handle_of,
 )
 from rpyserve.inspector.session_edit import change
-from rpyserve.inspector.session_view import KINDS, Leaf, class_name, interface_name, portrait_of
+from rpyserve.inspector.session_view import KINDS, Leaf, class_name, contents_of, interface_name
 from rpyserve.inspector.views import Action, Data, Field, Problem, Question, Table, View, number_of
 from rpyserve.sessions.session import Session, SessionEnd, deadline_of
 from rpyserve.util.text import parse_duration
@@ -294,7 +294,7 @@ class SessionViews:
             if ended is None or len(question.names["id"]) < SHORTEST:
                 raise
             return self._described_ended(ended)
-        portrait = portrait_of(session, (), _redactor(session, question))
+        contents = contents_of(session, (), _redactor(session, question))
         callbacks = [callback_of(each) for each in [*(session._callbacks or ())]]
         return {
             "id": handle_of(session),
@@ -302,8 +302,8 @@ class SessionViews:
             "ended": None,
             "you": self._is_yours(session, question),
             **self._times_of(session),
-            "holds": leaves_as_data(portrait.leaves),
-            "is_whole": portrait.is_whole,
+            "holds": leaves_as_data(contents.leaves),
+            "is_whole": contents.is_whole,
             "callbacks": [self._described_callback(each) for each in callbacks],
             "changing": question.fields.get("change"),
             "set": self._set.on(id=handle_of(session)),

@@ -126,7 +126,10 @@ def _of(shown: int, of: int) -> Markup | str:
 
 def _costs(data: Data) -> str:
     kept = format_size(data["kept_bytes"])
-    return f"Request {data['number']:,} was the last one. Of bodies, {kept} are kept in memory."
+    return (
+        f"Request {data['number']:,} was the last one. Of bodies, {kept} are kept in memory. While "
+        "somebody looks, a request that uses a session takes about a tenth of a millisecond longer."
+    )
 
 
 # What the site is

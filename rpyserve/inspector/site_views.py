@@ -14,7 +14,7 @@ import trio
 from rpyserve._names import __version__
 from rpyserve.inspector import site_pages
 from rpyserve.inspector.request_views import summary_of
-from rpyserve.inspector.session_view import portrait_of
+from rpyserve.inspector.session_view import contents_of
 from rpyserve.inspector.session_views import leaves_as_data
 from rpyserve.inspector.views import Data, Question, Table, View
 
@@ -115,7 +115,7 @@ class _SiteViews:
             "session_timeout": self._site.sessions.timeout,
             "max_sessions": self._site.sessions.max_sessions,
             "session_store": _store_of(self._site),
-            "registry": leaves_as_data(portrait_of(self._site.registry).leaves),
+            "registry": leaves_as_data(contents_of(self._site.registry).leaves),
             "tasks": [
                 {"name": job.name, "state": job.state, "of": origin.name}
                 for origin, job in self._site.tasks.jobs()

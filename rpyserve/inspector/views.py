@@ -95,7 +95,7 @@ class View:
         fields: what its query may have.
         is_text: whether it is the plain ``text`` in what it returns, without a page and JSON.
         is_look: whether requests record more for a while because somebody has looked at it.
-        render: makes the content of its page of what it shows; None for an outline of that.
+        render: makes the content of its page of what it shows; None for plain text.
         place: where the link to it is among those in all pages, from 1; 0 if there is none.
         count: returns the number that stands beside that link.
     """

@@ -1,4 +1,4 @@
-"""Portraits of sessions, and their differences: right, bounded, and without the author's code."""
+"""Contents of sessions, and their differences: right, bounded, and without the author's code."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rpyserve import Interface, Session, implementer, registerAdapter
 from rpyserve.inspector.session_view import (
     MOST_LEAVES,
     Change,
-    Portrait,
+    Contents,
+    contents_of,
     differences,
-    portrait_of,
 )
 
 
@@ -47,13 +47,13 @@ def session() -> Session:
 
 
 def changes(session: Session, change: Any) -> list[Change]:
-    before = portrait_of(session)
+    before = contents_of(session)
     change()
-    return list(differences(before, portrait_of(session)))
+    return list(differences(before, contents_of(session)))
 
 
 def shown(session: Session) -> dict[str, str]:
-    return {leaf.path: leaf.shown for leaf in portrait_of(session).leaves}
+    return {leaf.path: leaf.shown for leaf in contents_of(session).leaves}
 
 
 def test_what_there_is(session: Session) -> None:
@@ -76,7 +76,7 @@ def test_what_there_is(session: Session) -> None:
         "session['cart'][1]['a'][0]": "1",
         "session['cart'][1]['a'][1]": "2.5",
     }
-    assert "an-id" not in str(portrait_of(session))
+    assert "an-id" not in str(contents_of(session))
 
 
 def test_the_series_counter(session: Session) -> None:
@@ -122,7 +122,7 @@ def test_nested(session: Session) -> None:
 
 def test_secrets_are_masked_and_their_changes_seen(session: Session) -> None:
     session["password"], session["api_key"] = "swordfish", {"deep": "swordfish"}
-    assert "swordfish" not in str(portrait_of(session).leaves)
+    assert "swordfish" not in str(contents_of(session).leaves)
 
     def change() -> None:
         session["password"] = "swordfisk"
@@ -158,9 +158,9 @@ def test_what_holds_itself_and_what_is_large_is_bounded(session: Session) -> Non
     session["long"] = list(range(1_000_000))
     session["deep"] = [[[[[[1]]]]]]
     session["last"] = 5
-    portrait = portrait_of(session)
-    assert len(portrait.leaves) <= MOST_LEAVES
-    assert not portrait.is_whole
+    contents = contents_of(session)
+    assert len(contents.leaves) <= MOST_LEAVES
+    assert not contents.is_whole
     found = shown(session)
     assert found["session['long']"] == "list of 1,000,000"
     assert found["session['last']"] == "5"
@@ -178,12 +178,12 @@ def test_what_holds_itself_and_what_is_large_is_bounded(session: Session) -> Non
 def test_nothing_is_said_of_what_is_not_compared(session: Session) -> None:
     for number in range(400):
         session[f"key {number}"] = number
-    before = portrait_of(session)
+    before = contents_of(session)
     assert len(before.leaves) == MOST_LEAVES
     assert not before.is_whole
     del session["key 0"]  # so that another one comes into what is looked at
-    assert list(differences(before, portrait_of(session))) == []
-    assert list(differences(Portrait(), Portrait())) == []
+    assert list(differences(before, contents_of(session))) == []
+    assert list(differences(Contents(), Contents())) == []
 
 
 class Colour(enum.Enum):
@@ -219,17 +219,17 @@ def test_nothing_of_the_authors_is_called(session: Session) -> None:
     wild_object = object.__new__(wild)
     session._values = {**things, "wild": wild_object}
     armed = True
-    portrait = portrait_of(session)
-    differences(portrait, portrait_of(session))
+    contents = contents_of(session)
+    differences(contents, contents_of(session))
     armed = False
-    found = {leaf.path: leaf.shown for leaf in portrait.leaves}
+    found = {leaf.path: leaf.shown for leaf in contents.leaves}
     assert found["session['wild']"] == "<Wild>"
     assert found["session['dict']"] == "empty Owndict"
 
 
 def test_looking_is_no_visit(session: Session) -> None:
     before = session._last_access, session._generation
-    portrait_of(session)
+    contents_of(session)
     assert (session._last_access, session._generation) == before
 
 
@@ -248,7 +248,7 @@ def test_a_dict_that_a_thread_changes(session: Session) -> None:
     thread.start()
     try:
         for _ in range(200):
-            assert portrait_of(session).leaves[0].path == "session['busy']"
+            assert contents_of(session).leaves[0].path == "session['busy']"
     finally:
         stop.set()
         thread.join()

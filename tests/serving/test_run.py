@@ -321,3 +321,14 @@ async def test_they_do_not_without_one_or_if_they_are_not_to(
     port = await started(nursery, root, reload=wanted)
     assert (await ask(port, BROWSER)).endswith(b"\r\n\r\nhello")
     assert b" 404 " in await ask(port, target="/-/follow.js")
+
+
+@pytest.mark.parametrize("reload", [True, False])
+async def test_a_program_can_do_without_the_inspector(
+    nursery: trio.Nursery, tmp_path: Path, reload: bool
+) -> None:
+    for wanted, status in ((True, b" 200 "), (False, b" 404 ")):
+        root = Resource()
+        root.putChild("files", Directory(tmp_path))
+        port = await started(nursery, root, reload=reload, inspector=wanted)
+        assert status in await ask(port, target="/-/sessions.json")
