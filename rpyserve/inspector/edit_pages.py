@@ -183,7 +183,7 @@ def timeline(data: Data) -> Markup:
                 each["kind"],
                 blocks.link(each["url"], each["text"]) if "url" in each else each["text"],
             ],
-            f"event-{each['number']}",
+            f"event-{each['number'] or each['url']}",
         )
         for each in reversed(data["items"])
     ]

@@ -7,9 +7,10 @@ answer covers all that was saved before the question; nobody has to sleep, or to
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
-from typing import Final, Protocol
+from itertools import groupby
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -28,6 +29,10 @@ from rpyserve.inspector.views import (
     seconds_of,
 )
 
+if TYPE_CHECKING:
+    from rpyserve.http.request import RequestRecord
+    from rpyserve.inspector.recorder import Recorder
+
 LONGEST_WAIT: Final = 30.0
 """Seconds that an answer may wait for news."""
 MAX_ITEMS: Final = 50
@@ -45,9 +50,13 @@ class Watch(Protocol):
         """Wait until all that has been saved by now is noticed; return whether it is."""
 
 
-def register_edits(table: Table, edits: Edits, watch: Watch) -> None:
-    """Add to *table* what came of *edits*, whose files *watch* looks at."""
-    views = _Edits(edits, watch)
+def register_edits(table: Table, edits: Edits, watch: Watch, recorder: Recorder) -> None:
+    """Add to *table* what came of *edits*, whose files *watch* looks at.
+
+    Args:
+        recorder: keeps the requests that the timeline tells of.
+    """
+    views = _Edits(edits, watch, recorder)
     wait = Field("wait", "duration", "Wait for it, at most 30s")
     query = (Field("after", "number", "Only those after number"), wait)
     for view in (
@@ -69,7 +78,8 @@ def register_edits(table: Table, edits: Edits, watch: Watch) -> None:
 
 
 class _Edits:
-    def __init__(self, edits: Edits, watch: Watch) -> None:
+    def __init__(self, edits: Edits, watch: Watch, recorder: Recorder) -> None:
+        self._recorder = recorder
         self._edits = edits
         self._watch = watch
 
@@ -101,14 +111,17 @@ class _Edits:
         return _listed([_row(each) for each in edits.after(after)], edits.number)
 
     async def timeline(self, question: Question) -> Data:
-        """The events after a number, the oldest first; without one, the last ones."""
+        """The events after a number, the oldest first; without one, the last, with requests."""
         timeline, after = self._edits.timeline, number_of(question.fields, "after")
+        begin = max(0, timeline.number - MAX_ITEMS) if after is None else after
         async with self._looked(question) as left:
-            if after is None:
-                after = max(0, timeline.number - MAX_ITEMS)
-            await timeline.news.wait(lambda: timeline.number > after, left())
+            await timeline.news.wait(lambda: timeline.number > begin, left())
             await self._edits.wait_settled(self._edits.number, left())
-        return _listed([_event(each) for each in timeline.after(after)], timeline.number)
+        told = _listed([_event(each) for each in timeline.after(begin)], timeline.number)
+        if after is None:
+            requests = [*_folded(self._recorder.shown())][-MAX_ITEMS:]
+            told["items"] = sorted([*told["items"], *requests], key=lambda each: each["at"])
+        return told
 
     @asynccontextmanager
     async def _looked(self, question: Question) -> AsyncIterator[Callable[[], float]]:
@@ -121,6 +134,28 @@ class _Edits:
             yield lambda: max(0.0, deadline - trio.current_time())
         finally:
             self._watch.askers -= 1
+
+
+def _folded(records: Iterable[RequestRecord]) -> Iterator[Data]:
+    """Requests as lines of the timeline; those of one page after each other are one."""
+    for (method, path, status), few in groupby(filter(_is_over, records), _page_of):
+        same = [*few]
+        often = f", {len(same):,} times" if len(same) > 1 else ""
+        yield {
+            "number": None,
+            "at": round(same[-1].at, 3),
+            "kind": "request",
+            "url": f"/-/requests/{same[-1].number}",
+            "text": f"{method} {path} {status}{often}",
+        }
+
+
+def _is_over(record: RequestRecord) -> bool:
+    return record.seconds is not None
+
+
+def _page_of(record: RequestRecord) -> tuple[str, str, int]:
+    return record.method, record.target.partition("?")[0], record.status
 
 
 def _listed(items: list[Data], newest: int) -> Data:

@@ -113,16 +113,16 @@ class Inspector:
         self._looks = Looks(recorder, site.sessions, server.places, self.boot)
         self._answers = Site(Gate(_Answers(self), site))
         self._answers.trusts = lambda request: site.trusts(request)
-        sessions = SessionViews(site, ended)
-        register_site(self.table, site, recorder, sessions.summary, server.loaders, server.facts)
-        sessions.register(self.table)
-        actions = register_request_actions(
+        actions, visit_actions = register_request_actions(
             self.table,
             site,
             recorder,
             server.respond,
             lambda: [each.modules.root for each in server.loaders()],
         )
+        sessions = SessionViews(site, ended, recorder, visit_actions)
+        register_site(self.table, site, recorder, sessions.summary, server.loaders, server.facts)
+        sessions.register(self.table)
         register_requests(self.table, recorder, actions)
         register_scripts(self.table, site, recorder, server.loaders)
 

@@ -47,8 +47,11 @@ def register_request_actions(
     recorder: Recorder,
     respond: Responder,
     directories: Callable[[], Iterable[str]],
-) -> list[Action]:
-    """Add to *table* what can be done with requests; return what can be done with one.
+) -> tuple[list[Action], list[Action]]:
+    """Add to *table* what can be done with requests.
+
+    Returns:
+        What can be done with one request, and with all of a session.
 
     Args:
         respond: answers requests that are sent once more.
@@ -80,9 +83,7 @@ def register_request_actions(
             render=pages.as_text,
         ),
     ]
-    for each in own:
-        table.add_action(each)
-    table.add_action(
+    visits = [
         Action(
             "sessions/{id}/test",
             "Make a test of this visit",
@@ -91,8 +92,10 @@ def register_request_actions(
             help=_OF_TESTS,
             render=pages.as_text,
         )
-    )
-    return own
+    ]
+    for each in (*own, *visits):
+        table.add_action(each)
+    return own, visits
 
 
 @dataclass(frozen=True, slots=True)

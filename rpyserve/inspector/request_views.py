@@ -338,7 +338,7 @@ def details_of(record: RequestRecord) -> Data:
             "headers": [[*pair] for pair in _response_fields(record, redactor)],
             "body": _body(record.response_body, record.response_body.kept or b"", redactor),
         },
-        "changed": _changed(record),
+        "changed": changes_of(record),
         "printed": record.printed,
         "note": None if record.printed is not None else NOBODY_LOOKED,
     }
@@ -397,7 +397,8 @@ def _response_fields(record: RequestRecord, redactor: Redactor) -> Iterator[tupl
         yield name.decode(), redactor.redact_value(text)
 
 
-def _changed(record: RequestRecord) -> Data | None:
+def changes_of(record: RequestRecord) -> Data | None:
+    """Return what the request of *record* changed in its session; None if nobody looked."""
     changes = record.changed
     if changes is None:
         return None

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from rpyserve.inspector import blocks
 from rpyserve.inspector.blocks import NOTHING, Column, Row
+from rpyserve.inspector.request_pages import request_link, status
 from rpyserve.util.html import html
 
 if TYPE_CHECKING:
@@ -168,11 +169,56 @@ def session(data: Data) -> Markup:
             "When it ends" if is_live else "Called at its end", _callbacks(data["callbacks"])
         ),
     ]
+    body.append(blocks.section("What its requests did", _requests(data["requests"])))
     content = html("<div>{}</div>", blocks.LINE.join(body))
     if not is_live:
         return content
     acts = blocks.section("Act on it", blocks.actions(data["actions"], data["token"]))
     return html("<div class=columns>{}<aside>{}</aside></div>", content, acts)
+
+
+def _requests(items: list[Data]) -> Markup:
+    if not items:
+        return blocks.empty("None of its requests is kept.")
+    columns = [
+        Column("Request", "text"),
+        Column("Status", "number"),
+        Column("When", "number"),
+        Column("Changed", "wide"),
+    ]
+    rows = [
+        Row(
+            [
+                request_link(each),
+                status(each["status"]),
+                blocks.ago(each["ago"]),
+                _changed(each["changed"]),
+            ],
+            f"request-{each['number']}",
+        )
+        for each in items
+    ]
+    return blocks.table("Requests of this session", columns, rows)
+
+
+def _changed(changed: Data | None) -> Markup:
+    if changed is None:
+        return html("<i>not recorded: nobody was looking</i>")
+    if not changed["items"]:
+        return html("<i>nothing</i>")
+    said = [html("{} {}", blocks.code(each["path"]), _step(each)) for each in changed["items"][:3]]
+    more = len(changed["items"]) - 3
+    if more > 0:
+        said.append(html("{} more", more))
+    return Markup(", ").join(said)
+
+
+def _step(change: Data) -> Markup:
+    if change["was"] is None:
+        return html("is now {}", blocks.code(change["now"]))
+    if change["now"] is None:
+        return html("is gone")
+    return html("{} → {}", blocks.code(change["was"]), blocks.code(change["now"]))
 
 
 def _live_state(data: Data) -> Markup:

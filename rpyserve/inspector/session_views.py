@@ -29,6 +29,7 @@ from rpyserve.inspector.ended_sessions import (
     callback_of,
     handle_of,
 )
+from rpyserve.inspector.request_views import changes_of, summary_of
 from rpyserve.inspector.session_edit import change
 from rpyserve.inspector.session_view import KINDS, Leaf, class_name, contents_of, interface_name
 from rpyserve.inspector.views import Action, Data, Field, Problem, Question, Table, View, number_of
@@ -36,6 +37,7 @@ from rpyserve.sessions.session import Session, SessionEnd, deadline_of
 from rpyserve.util.text import parse_duration
 
 if TYPE_CHECKING:
+    from rpyserve.inspector.recorder import Recorder
     from rpyserve.site import Site
 
 SHORTEST: Final = 4
@@ -50,6 +52,8 @@ LAST: Final = 5
 """How many sessions the view of the whole server names."""
 AT_ONCE: Final = 50
 """How many sessions are searched before others have their turn."""
+MOST_REQUESTS: Final = 50
+"""How many requests of one session are listed."""
 SEARCH_TIME: Final = 2.0
 """Seconds after which a search through values says how far it has come."""
 
@@ -118,9 +122,19 @@ class SessionViews:
     Args:
         site: the site.
         ended: keeps those that have ended.
+        recorder: keeps what their requests did.
+        visit_actions: what else can be done with one of them.
     """
 
-    def __init__(self, site: Site, ended: EndedSessions) -> None:
+    def __init__(
+        self,
+        site: Site,
+        ended: EndedSessions,
+        recorder: Recorder,
+        visit_actions: Sequence[Action] = (),
+    ) -> None:
+        self._recorder = recorder
+        self._visit_actions = visit_actions
         self._site = site
         self._store = site.sessions
         self._ended = ended
@@ -306,15 +320,27 @@ class SessionViews:
             "is_whole": contents.is_whole,
             "callbacks": [self._described_callback(each) for each in callbacks],
             "changing": question.fields.get("change"),
+            "requests": self._requests_of(handle_of(session)),
             "set": self._set.on(id=handle_of(session)),
-            "actions": [each.on(id=handle_of(session)) for each in self._actions],
+            "actions": [
+                each.on(id=handle_of(session)) for each in (*self._actions, *self._visit_actions)
+            ],
         }
+
+    def _requests_of(self, handle: str) -> list[Data]:
+        """The last requests of a session, the newest first, with what they changed in it."""
+        records = [each for each in self._recorder.shown() if each.session == handle]
+        return [
+            summary_of(each) | {"changed": changes_of(each)}
+            for each in records[: -MOST_REQUESTS - 1 : -1]
+        ]
 
     def _described_ended(self, ended: EndedSession) -> Data:
         return {
             **_summary_of_ended(ended),
             "class": ended.kind,
             "holds": None if ended.leaves is None else leaves_as_data(ended.leaves),
+            "requests": self._requests_of(ended.handle),
             "callbacks": [self._described_callback(each) for each in ended.callbacks],
         }
 

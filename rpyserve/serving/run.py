@@ -543,7 +543,7 @@ def _inspect(
         if watch is not None and edits is not None:
             from rpyserve.inspector.edit_views import register_edits
 
-            register_edits(made.table, edits(), watch)
+            register_edits(made.table, edits(), watch, recorder)
             made.on_done = edits().note_action
             edits().timeline.news.listen(recorder.tell)
         return made

@@ -366,6 +366,39 @@ async def test_a_test_is_made_after_a_question(served: InspectedSite) -> None:
     assert (await browser.act("sessions/0123456789/test"))["status"] == 404
 
 
+async def test_a_session_lists_what_its_requests_did(served: InspectedSite) -> None:
+    browser = served.browser()
+    await browser.get("/counter")
+    await browser.look("requests")
+    await browser.get("/counter")
+    handle = next(iter(browser.cookies.values()))[:10]
+    session = await browser.look(f"sessions/{handle}")
+    assert [each["number"] for each in session["requests"]] == [2, 1]
+    assert session["requests"][1]["changed"] is None
+    page = (await browser.get(f"/-/sessions/{handle}")).text
+    assert "<code>ICounter.value</code> <code>1</code> → <code>2</code>" in page
+    assert "not recorded: nobody was looking" in page
+    assert "Make a test of this visit" in page
+    next(iter(served.site.sessions)).expire()
+    ended = await browser.look(f"sessions/{handle}")
+    assert [each["number"] for each in ended["requests"]] == [2, 1]
+
+
+async def test_requests_are_lines_of_the_timeline(served: InspectedSite) -> None:
+    browser = served.browser()
+    for target in ("/hello?a", "/hello?b", "/gone", "/hello"):
+        await browser.get(target)
+    items = (await browser.look("timeline"))["items"]
+    assert [each["text"] for each in items if each["kind"] == "request"] == [
+        "GET /hello 200, 2 times",
+        "GET /gone 404",
+        "GET /hello 200",
+    ]
+    assert "GET /hello 200, 2 times" in (await browser.get("/-/timeline")).text
+    later = (await browser.look("timeline", after=0))["items"]
+    assert not any(each["kind"] == "request" for each in later)
+
+
 # Scripts and errors
 
 
