@@ -164,7 +164,7 @@ def test_who_is_told_of_a_save_gets_the_new(
             assert page.event() == ("change", expected)
             assert body(server.port, path) == answer
         server.wait_for(r"words\.py changed, all scripts run again \(\d+ ms\)")
-        assert "/-/" not in server.output()
+        assert " /-/" not in server.output()
 
 
 def test_a_branch_switch_a_rename_and_a_touch(site: Path, tmp_path: Path) -> None:
