@@ -24,18 +24,17 @@ from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from rpyserve.http.headers import reason_phrase
+from rpyserve.inspector.views import LONGEST_WAIT, TOKEN_FIELD
 from rpyserve.util.text import escape_unprintable
 
-# Seconds that an answer may take: one that waits for news comes within 30.
-TIME_LIMIT: Final = 60.0
+# Seconds that an answer may take, which may wait for news.
+TIME_LIMIT: Final = 2 * LONGEST_WAIT
 
 # Characters of a cell of a table.
 WIDEST: Final = 48
 
 # What is left out where people read.
 _FOR_PROGRAMS: Final = frozenset({"at", "boot", "url", "phases"})
-
-TOKEN_FIELD: Final = "X-Rpyserve-Token"
 
 # What is printed as it comes.
 _AS_IT_IS: Final = (".json", ".curl", ".ps1", ".httpx", ".py")

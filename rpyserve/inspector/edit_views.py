@@ -19,6 +19,7 @@ from rpyserve.inspector.edit import Edit
 from rpyserve.inspector.edits import MAX_RECEIPTS, Edits, Forgotten
 from rpyserve.inspector.timeline import Event
 from rpyserve.inspector.views import (
+    LONGEST_WAIT,
     Data,
     Field,
     Problem,
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from rpyserve.http.request import RequestRecord
     from rpyserve.inspector.recorder import Recorder
 
-LONGEST_WAIT: Final = 30.0
-"""Seconds that an answer may wait for news."""
 MAX_ITEMS: Final = 50
 """How many edits, or events, one answer has."""
 LOOK: Final = 5.0

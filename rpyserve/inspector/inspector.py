@@ -31,7 +31,7 @@ from rpyserve.inspector.script_views import Loaders, register_scripts
 from rpyserve.inspector.session_views import SessionViews
 from rpyserve.inspector.site_views import register_site
 from rpyserve.inspector.stream import Looks, Places
-from rpyserve.inspector.views import Data, Problem, Question, Table, View
+from rpyserve.inspector.views import TOKEN_FIELD, Data, Problem, Question, Table, View
 from rpyserve.resources.auth import Gate
 from rpyserve.resources.resource import Resource
 from rpyserve.site import Site
@@ -49,9 +49,6 @@ EVENTS: Final = "events"
 
 MOST_BYTES: Final = 64 * 1024
 """How long the body of an action may be."""
-
-TOKEN_FIELD: Final = "X-Rpyserve-Token"
-"""The header field in which a program may send the token of this run."""
 
 _FORM: Final = "application/x-www-form-urlencoded"
 _JSON: Final = "application/json"

@@ -228,13 +228,14 @@ class Recorder:
 
     def shown(self) -> list[RequestRecord]:
         """Return the records that views show, the oldest first."""
-        pinned = [each for each in self.records() if each.pinned]
-        return [*pinned, *[each for each in self.records() if not each.pinned][-MOST_SHOWN:]]
+        records = self.records()
+        others = [each for each in records if not each.pinned]
+        return [*(each for each in records if each.pinned), *others[-MOST_SHOWN:]]
 
     def clear(self) -> int:
         """Forget those that are over and not pinned; return how many they were."""
-        count = len(self._ring)
         self._give_numbers()
+        count = sum(not each.pinned for each in self._ring)
         self._ring.clear()
         return count
 

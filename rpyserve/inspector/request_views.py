@@ -23,6 +23,7 @@ from rpyserve.inspector.recorder import (
     TooManyPinned,
 )
 from rpyserve.inspector.views import (
+    LONGEST_WAIT,
     Action,
     Data,
     Field,
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from rpyserve.inspector.recorder import Recorder
 
 PAGE: Final = 50
-LONGEST_WAIT: Final = 30.0
-"""Seconds that an answer may wait for news."""
 
 LEAST_HELD: Final = 0.05
 """Seconds for which a script must hold the event loop for others to be told that they waited."""
@@ -326,8 +325,9 @@ def phases_of(record: RequestRecord) -> Data:
 
 def details_of(record: RequestRecord) -> Data:
     """Return all that is known of *record*."""
-    sent = masked(sent_of(record, whole=False))
-    redactor = Redactor(credentials_of(sent_of(record, whole=False)))
+    whole = sent_of(record, whole=False)
+    sent, redactor = masked(whole), Redactor(credentials_of(whole))
+    printed = record.printed
     return summary_of(record) | {
         "client": record.client[0],
         "request": {
@@ -339,8 +339,8 @@ def details_of(record: RequestRecord) -> Data:
             "body": _body(record.response_body, record.response_body.kept or b"", redactor),
         },
         "changed": changes_of(record),
-        "printed": record.printed,
-        "note": None if record.printed is not None else NOBODY_LOOKED,
+        "printed": None if printed is None else redactor.redact_value(printed),
+        "note": NOBODY_LOOKED if printed is None else None,
     }
 
 
@@ -375,10 +375,7 @@ def _body(body: Body, kept: bytes, redactor: Redactor | None = None) -> Data:
 def _printable(data: bytes) -> str | None:
     """*data* as text; None if that is not what it is. Its end may be cut off anywhere."""
     text = data.decode("utf-8", "replace")
-    is_cut = text.endswith("\ufffd")
-    if "\ufffd" in (text.rstrip("\ufffd") if is_cut else text) or "\0" in text:
-        return None
-    return text
+    return None if "\ufffd" in text.rstrip("\ufffd") or "\0" in text else text
 
 
 def _text_of(value: bytes) -> str:

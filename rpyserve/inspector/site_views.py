@@ -93,14 +93,12 @@ class _SiteViews:
         found: dict[str, Data] = {}
         for each in self._recorder.failures:
             if each.page in failing:
-                times = found[each.page]["times"] + 1 if each.page in found else 1
-                since = found[each.page]["since"] if each.page in found else round(each.at, 3)
-                found[each.page] = {
-                    "page": each.page,
+                told = found.setdefault(
+                    each.page, {"page": each.page, "since": round(each.at, 3), "times": 0}
+                )
+                told |= {
                     "title": each.report.title,
-                    "since": since,
-                    "ago": round(max(0.0, time.time() - since), 3),
-                    "times": times,
+                    "times": told["times"] + 1,
                     "url": f"/-/errors/{each.number}",
                 }
         return [*found.values()]

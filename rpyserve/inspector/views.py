@@ -30,6 +30,12 @@ Renderer = Callable[[Data], "Markup"]
 A page has the ``token`` of this run in its data besides, for the forms of actions.
 """
 
+LONGEST_WAIT: Final = 30.0
+"""Seconds that an answer may wait for news."""
+
+TOKEN_FIELD: Final = "X-Rpyserve-Token"
+"""The header field in which a program may send the token of this run."""
+
 _PLACE: Final = re.compile(r"\{(\w+)(\*?)\}")
 
 

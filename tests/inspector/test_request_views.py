@@ -234,6 +234,20 @@ async def test_who_held_the_loop_is_named(served: InspectedSite, autojump_clock:
     assert by_target["/busy"]["held"] >= 0.1
 
 
+async def test_what_is_printed_is_masked(served: InspectedSite) -> None:
+    served.write(
+        "says.rpy",
+        "def resource(request):\n    print(request.getHeader('authorization'), 'password=hunter2')\n"
+        "    return 'said'\n",
+    )
+    browser = served.browser()
+    await browser.look("requests")
+    await browser.get("/says", "Authorization: Bearer abcdefghijkl")
+    printed = (await browser.look("requests/1"))["printed"]
+    assert "password=" in printed
+    assert "hunter2" not in printed and "abcdefghijkl" not in printed
+
+
 async def test_secrets_are_masked(served: InspectedSite) -> None:
     browser = served.browser()
     await browser.get("/counter")
