@@ -174,6 +174,7 @@ class Recorder:
         self, record: RequestRecord, what: str, page: str, report: ErrorReport
     ) -> None:
         """Keep *report*, of an error that the request of *record* had."""
+        self._give_numbers()  # those that came before it have the smaller ones
         self._give_number(record)
         self.failure_count += 1
         record.error = self.failure_count
@@ -289,7 +290,7 @@ class Recorder:
         if self.is_closed:
             return
         self._watched_until = trio.current_time() + LOOK
-        self.is_alert = True
+        self._be_alert()
         if self._listening is None:
             self._listening = Listening()
             self._listening.start()
@@ -317,8 +318,14 @@ class Recorder:
             while not (is_there() or self.is_closed):
                 if self._waiting is None:
                     self._waiting = trio.Event()
-                self.is_alert = True
+                self._be_alert()
                 await self._waiting.wait()
+
+    def _be_alert(self) -> None:
+        """Give requests their numbers as they begin, from now on."""
+        if not self.is_alert:
+            self._give_numbers()
+            self.is_alert = True
 
     def tell(self) -> None:
         """Have all who wait look again: something has happened that views show."""

@@ -491,6 +491,16 @@ async def test_what_the_site_is(served: InspectedSite) -> None:
     assert site["session_store"] == "memory"
 
 
+async def test_one_that_fails_has_its_place_among_the_others(served: InspectedSite) -> None:
+    served.write("fails.rpy", "def resource(request):\n    return 1 / 0\n")
+    browser = served.browser()
+    for target in ("/hello", "/hello?b", "/fails", "/hello?d"):
+        await browser.get(target)
+    items = (await browser.look("requests"))["items"]
+    assert [each["target"] for each in items] == ["/hello?d", "/fails", "/hello?b", "/hello"]
+    assert [each["number"] for each in items] == [4, 3, 2, 1]
+
+
 async def test_nothing_of_a_request_is_kept_alive(served: InspectedSite) -> None:
     browser = served.browser()
     await browser.look("requests")
